@@ -1,0 +1,123 @@
+"""Settings to objects: builds what the files under conf/ describe, and turns what goes wrong into sentences."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from separation import checkpoint
+from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID
+from separation.data.mixtures import DrawnMixtures, Mixing
+from separation.data.store import open_store
+from separation.errors import InputError
+from separation.features import Stft
+from separation.models import pick_device
+from separation.run_folder import RunFolder
+from separation.separators import Separator
+
+ALLOWED_TARGETS = ("separation.", "torch.optim.")
+
+
+def build(config: DictConfig, key: str, **arguments: Any) -> Any:
+    """Instantiates the settings under `key`.
+
+    Args:
+        config: the whole configuration.
+        arguments: passed on to the target.
+
+    Raises:
+        InputError: a value is missing, unknown or not allowed, or the target is no class of ours.
+    """
+    node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig):
+        raise InputError(f"{key}={node}: expected settings with a _target_, as in the files under conf/{key}")
+    _check_targets(OmegaConf.to_container(node, resolve=True, throw_on_missing=True), key)
+    try:
+        return instantiate(node, **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from error
+        if isinstance(cause, ValueError | TypeError):
+            # The clipping library names the argument first ("p: expected ..."): make it the key ("clip.p: ...").
+            joint = "." if re.match(r"\w+: ", str(cause)) else ": "
+            raise InputError(f"{key}{joint}{cause}") from error
+        raise
+
+
+def _check_targets(node: Any, key: str) -> None:
+    """A run folder's config may come from a stranger: it must not name code to run."""
+    if isinstance(node, dict):
+        target = node.get("_target_")
+        if target is not None and not str(target).startswith(ALLOWED_TARGETS):
+            raise InputError(f"{key}._target_={target}: only classes of {' and '.join(ALLOWED_TARGETS)} are allowed")
+        for name, child in node.items():
+            _check_targets(child, f"{key}.{name}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The mixture lists of a corpus."""
+
+    train: DrawnMixtures
+    valid: DrawnMixtures
+    tests: list[DrawnMixtures]
+    mixing: Mixing
+    sample_rate: int
+
+
+def build_data(config: DictConfig) -> Data:
+    """Opens the corpus's sample store (built first where there is none) and its mixture lists.
+
+    Only the training list depends on the run's seed: every run is validated and tested on the same mixtures.
+    """
+    corpus = build(config, "data")
+    mixing = build(config, "mixing")
+    store = open_store(corpus)
+    splits = {utterance.split for utterance in store.utterances}
+    return Data(
+        train=DrawnMixtures(store, TRAIN, mixing, corpus.num_train, config.seed),
+        valid=DrawnMixtures(store, VALID, mixing, corpus.num_valid),
+        tests=[
+            DrawnMixtures(store, split, mixing, corpus.num_test)
+            for split in (TEST, TEST_UNKNOWN)
+            if split == TEST or split in splits
+        ],
+        mixing=mixing,
+        sample_rate=corpus.sample_rate,
+    )
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A run's best network, ready to separate."""
+
+    network: nn.Module
+    separator: Separator
+    stft: Stft
+    device: torch.device
+
+
+def load_model(folder: RunFolder, config: DictConfig) -> TrainedModel:
+    """Builds a run's network and restores its best checkpoint.
+
+    Raises:
+        InputError: the checkpoint is damaged or doesn't fit the settings.
+    """
+    device = pick_device(config.device)
+    network = build(config, "model.network").to(device)
+    checkpoint.load_network(folder.best, network, device)
+    return TrainedModel(network.eval(), build(config, "model.separator"), build(config, "stft"), device)
+
+
+def set_threads(config: DictConfig) -> None:
+    """Limits torch to `threads` CPU threads."""
+    if config.threads is not None:
+        if not isinstance(config.threads, int) or config.threads < 1:
+            raise InputError(f"threads={config.threads}: expected a whole number of at least 1, or null")
+        torch.set_num_threads(config.threads)

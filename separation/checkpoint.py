@@ -1,0 +1,54 @@
+"""Checkpoints: tensors and plain values only, so that opening a stranger's runs no code."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from separation.atomic import replacing
+from separation.errors import InputError
+
+FORMAT = 1
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes a checkpoint under a temporary name, syncs it and renames it."""
+    with replacing(path) as temporary:
+        torch.save({"format": FORMAT, **state}, temporary)
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any]:
+    """Reads a checkpoint onto a device.
+
+    Raises:
+        InputError: the file is missing, cut short, or something else than one of our checkpoints.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such checkpoint") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path}: holds objects that a checkpoint never holds, so it isn't opened") from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: is damaged or cut short; use another checkpoint or train again") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"{path}: is no checkpoint of this program (format {FORMAT})")
+    return state
+
+
+def load_network(path: Path, network: torch.nn.Module, device: torch.device) -> dict[str, Any]:
+    """Restores a network's parameters and returns the whole checkpoint.
+
+    Raises:
+        InputError: as `load`, or the parameters are another network's.
+    """
+    state = load(path, device)
+    try:
+        network.load_state_dict(state["network"])
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: its parameters don't fit the network that config.yaml describes; the two files are of different"
+            " runs, or the model's settings were overridden"
+        ) from error
+    return state

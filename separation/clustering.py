@@ -1,0 +1,69 @@
+"""k-means for batches of embeddings, in torch, deterministic."""
+
+import torch
+from torch import Tensor
+
+
+def kmeans(points: Tensor, weight: Tensor, num_clusters: int, restarts: int, iterations: int, seed: int) -> Tensor:
+    """Centroids of weighted k-means, the best of several k-means++ starts, for each item of a batch.
+
+    An item's result depends on neither its neighbours nor global random state: the same random numbers, drawn from
+    `seed`, start every item.
+
+    Args:
+        points: shape (batch, point, dimension).
+        weight: >= 0, shape (batch, point); points of weight 0 move no centroid.
+        restarts: k-means++ starts.
+        iterations: at most so many steps of Lloyd's algorithm from each.
+
+    Returns:
+        Shape (batch, cluster, dimension), of the start with the least inertia (weighted sum of squared distances).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    best = points.new_zeros(len(points), num_clusters, points.shape[-1])
+    least = points.new_full((len(points),), torch.inf)
+    for _ in range(restarts):
+        fractions = torch.rand(num_clusters, generator=generator).tolist()
+        centroids = _plus_plus(points, weight, fractions)
+        centroids, inertia = _lloyd(points, weight, centroids, iterations)
+        better = inertia < least
+        best[better], least[better] = centroids[better], inertia[better]
+    return best
+
+
+def squared_distances(points: Tensor, centroids: Tensor) -> Tensor:
+    """Shape (batch, point, cluster)."""
+    cross = points @ centroids.transpose(1, 2)
+    norms = points.square().sum(-1, keepdim=True) + centroids.square().sum(-1).unsqueeze(1)
+    return (norms - 2 * cross).clamp(min=0)
+
+
+def _plus_plus(points: Tensor, weight: Tensor, fractions: list[float]) -> Tensor:
+    """k-means++: each next centroid is a point drawn with probability proportional to weight * squared distance."""
+    mass = weight
+    centroids = points[:, :0]
+    for fraction in fractions:
+        # Where every point lies on a centroid (or has no weight) any choice is as good: take the first by weight.
+        mass = torch.where(mass.sum(1, keepdim=True) > 0, mass, weight)
+        total = mass.double().cumsum(1)
+        chosen = torch.searchsorted(total, fraction * total[:, -1:], right=True).clamp(max=points.shape[1] - 1)
+        new = points.gather(1, chosen.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
+        centroids = torch.cat([centroids, new], 1)
+        mass = weight * squared_distances(points, centroids).amin(-1)
+    return centroids
+
+
+def _lloyd(points: Tensor, weight: Tensor, centroids: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Centroids after Lloyd's algorithm, and their inertia, shape (batch,)."""
+    labels = None
+    for _ in range(iterations):
+        nearest = squared_distances(points, centroids).argmin(-1)
+        if labels is not None and torch.equal(nearest, labels):
+            break
+        labels = nearest
+        member = torch.nn.functional.one_hot(labels, centroids.shape[1]).to(points) * weight.unsqueeze(-1)
+        mass = member.sum(1).unsqueeze(-1)
+        means = member.transpose(1, 2) @ points / mass.clamp(min=torch.finfo(points.dtype).tiny)
+        centroids = torch.where(mass > 0, means, centroids)
+    inertia = (weight * squared_distances(points, centroids).amin(-1)).sum(1)
+    return centroids, inertia

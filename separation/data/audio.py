@@ -1,0 +1,74 @@
+"""Audio files in and out: any rate and channel count in, mono float32 at one rate out."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from separation import compat
+from separation.atomic import replacing
+from separation.errors import InputError
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus"}
+
+
+def audio_files(root: Path) -> list[Path]:
+    """Every audio file below `root`, sorted by path, hidden files left out."""
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def read(path: Path) -> tuple[np.ndarray, int]:
+    """Decodes one file.
+
+    Returns:
+        float32 samples of shape (time, channel), full scale 1, and the rate in Hz.
+
+    Raises:
+        InputError: the file is missing, corrupt, empty or holds NaN or infinity.
+    """
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path}: can't be read as audio ({error}); replace or remove it") from error
+    if len(samples) == 0:
+        raise InputError(f"{path}: holds no samples; replace or remove it")
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path}: holds NaN or infinite samples; replace or remove it")
+    return samples, rate
+
+
+def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
+    """Resamples along the first axis by windowed-sinc interpolation (torchaudio), shape (time, ...)."""
+    if rate == target_rate:
+        return samples
+    functional = compat.torchaudio().functional
+    waveform = torch.from_numpy(np.ascontiguousarray(samples.T))
+    return functional.resample(waveform, rate, target_rate).numpy().T
+
+
+def read_mono(path: Path, sample_rate: int) -> np.ndarray:
+    """Decodes one file to mono (the mean of its channels) at `sample_rate` Hz, shape (time,).
+
+    Raises:
+        InputError: as `read`, or every sample is zero.
+    """
+    samples, rate = read(path)
+    mono = samples.mean(axis=1)
+    if not mono.any():
+        raise InputError(f"{path}: is silent (every sample is zero); replace or remove it")
+    return resample(mono, rate, sample_rate)
+
+
+def write(path: Path, samples: np.ndarray, sample_rate: int) -> None:
+    """Writes 32-bit float WAV, which can't clip; the file appears whole or not at all.
+
+    Args:
+        samples: shape (time,) or (time, channel).
+    """
+    with replacing(path) as temporary:
+        soundfile.write(temporary, samples, sample_rate, subtype="FLOAT", format="WAV")

@@ -1,0 +1,89 @@
+"""The Free Spoken Digit Dataset: digits of one speaker, joined to utterances."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from separation.data import files
+from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID, Corpus, Recording
+from separation.data.draws import permutation
+from separation.errors import InputError
+
+FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>\w+)_(?P<index>\d+)\.wav")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FsddCorpus(Corpus):
+    """FSDD's recordings `{digit}_{speaker}_{index}.wav`, each speaker's digits joined in a shuffled order.
+
+    Indices 0-4 are the official test set (of the speakers that are trained on), 5-9 make the validation split, the
+    rest is for training.
+
+    Args:
+        root: the dataset's folder, with or without its `recordings` sub-folder.
+        utterance_seconds: length of the joined utterances.
+        passes: how often each digit is used, in another order each time.
+        held_out: speakers that are left out of every split but `test_unknown`, which is made of their test digits.
+    """
+
+    root: str
+    utterance_seconds: float = 4.0
+    passes: int = 4
+    held_out: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return "fsdd"
+
+    def fingerprint(self) -> dict[str, Any]:
+        root, paths = self._files()
+        return {
+            "utterance_seconds": self.utterance_seconds,
+            "passes": self.passes,
+            "held_out": sorted(self.held_out),
+            "files": files.file_fingerprint(root, paths),
+        }
+
+    def recordings(self) -> Iterator[Recording]:
+        root, paths = self._files()
+        digits: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
+        for path, samples in files.decode_all(paths, self.sample_rate):
+            match = FILE_NAME.fullmatch(path.name)
+            assert match  # _files lists no other names
+            digits[match["speaker"], self._split(match["speaker"], int(match["index"]))].append(samples)
+        unknown = set(self.held_out) - {speaker for speaker, _ in digits}
+        if unknown:
+            raise InputError(
+                f"data.held_out={self.held_out}: {root} has no speaker {', '.join(sorted(unknown))};"
+                f" it has {', '.join(sorted({speaker for speaker, _ in digits}))}"
+            )
+        for speaker, split in sorted(digits):
+            if split:
+                for number, samples in enumerate(self._join(digits[speaker, split], speaker, split)):
+                    yield Recording(f"{speaker}/{split}/{number:04}", speaker, split, samples)
+
+    def _files(self) -> tuple[Path, list[Path]]:
+        root = files.corpus_root(self.root)
+        folder = root / "recordings" if (root / "recordings").is_dir() else root
+        paths = sorted(path for path in folder.iterdir() if FILE_NAME.fullmatch(path.name))
+        if not paths:
+            raise InputError(f"data.root={self.root}: holds no files named like 7_jackson_32.wav; is it FSDD?")
+        return root, paths
+
+    def _split(self, speaker: str, index: int) -> str:
+        """The split that a file belongs to; an empty string where it belongs to none."""
+        if speaker in self.held_out:
+            return TEST_UNKNOWN if index < 5 else ""
+        return TEST if index < 5 else VALID if index < 10 else TRAIN
+
+    def _join(self, digits: list[np.ndarray], speaker: str, split: str) -> list[np.ndarray]:
+        order = [i for n in range(self.passes) for i in permutation(len(digits), "fsdd", speaker, split, n)]
+        joined = np.concatenate([digits[i] for i in order])
+        length = round(self.utterance_seconds * self.sample_rate)
+        whole = [joined[start : start + length] for start in range(0, len(joined) - length + 1, length)]
+        return whole or [joined]

@@ -1,0 +1,147 @@
+"""Mixture lists: which utterances, at which levels, from which position; and the batches they become."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from separation.data.corpus import check_count
+from separation.data.draws import choose_distinct, stream, uniforms
+from separation.data.store import SampleStore, Utterance
+from separation.errors import InputError
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How utterances become mixtures.
+
+    Args:
+        num_sources: speakers in a mixture, all different.
+        level_range: the loudest and the quietest source lie a level apart that is uniform in [0, level_range] dB, the
+            others evenly between (WSJ0-2mix: two sources, 5 dB).
+        rms: level to which every utterance is brought before that; full scale is 1.
+    """
+
+    num_sources: int = 2
+    level_range: float = 5.0
+    rms: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_count("mixing.num_sources", self.num_sources, minimum=2)
+        if not 0 <= self.level_range < float("inf"):
+            raise InputError(f"mixing.level_range={self.level_range}: expected a number of dB >= 0")
+        if not 0 < self.rms < float("inf"):
+            raise InputError(f"mixing.rms={self.rms}: expected a number > 0")
+
+    @property
+    def mixture_rms(self) -> float:
+        """RMS of a mixture of equally loud sources: the level that a trained network expects."""
+        return self.rms * self.num_sources**0.5
+
+
+class Mixture(NamedTuple):
+    """A row of a mixture list."""
+
+    name: str
+    utterances: tuple[Utterance, ...]
+    gains: tuple[float, ...]
+    """What each utterance's samples are multiplied by."""
+    positions: tuple[float, ...]
+    """Where in each utterance an excerpt begins: 0 at its earliest, below 1."""
+
+
+class Batch(NamedTuple):
+    """Sources side by side; their sum is the mixture."""
+
+    sources: Tensor
+    """Shape (batch, source, time), float32, zeros after each mixture's end."""
+    num_samples: Tensor
+    """Length of each mixture, shape (batch,)."""
+    names: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        return Batch(self.sources.to(device), self.num_samples.to(device), self.names)
+
+
+class DrawnMixtures:
+    """Mixtures of different speakers of one split, each a function of (seed, epoch, index) alone.
+
+    Args:
+        store: where the utterances lie.
+        split: whose utterances are mixed.
+        mixing: number of sources and levels.
+        num_mixtures: mixtures an epoch.
+        seed: any whole number >= 0.
+
+    Raises:
+        InputError: the split has fewer speakers than a mixture.
+    """
+
+    def __init__(self, store: SampleStore, split: str, mixing: Mixing, num_mixtures: int, seed: int = 0) -> None:
+        check_count("seed", seed, minimum=0)
+        self.store = store
+        self.split = split
+        self.mixing = mixing
+        self.seed = seed
+        self._num_mixtures = num_mixtures
+        speakers: dict[str, list[Utterance]] = defaultdict(list)
+        for utterance in store.utterances:
+            if utterance.split == split:
+                speakers[utterance.speaker].append(utterance)
+        self._speakers = [speakers[name] for name in sorted(speakers)]
+        self._stream = stream("mixtures", split)
+        if len(self._speakers) < mixing.num_sources:
+            raise InputError(
+                f"data: the {split} split has {len(self._speakers)} speaker(s), too few for mixtures of"
+                f" {mixing.num_sources}; add speakers or lower mixing.num_sources"
+            )
+
+    def __len__(self) -> int:
+        return self._num_mixtures
+
+    def draw(self, index: int, epoch: int = 0) -> Mixture:
+        """The mixture number `index` of an epoch."""
+        count = self.mixing.num_sources
+        numbers = uniforms(3 * count + 1, seed=self.seed, stream=self._stream, epoch=epoch, index=index)
+        who, what, where, level = np.split(numbers, [count, 2 * count, 3 * count])
+        speakers = [self._speakers[i] for i in choose_distinct(len(self._speakers), who)]
+        utterances = tuple(speaker[int(u * len(speaker))] for speaker, u in zip(speakers, what, strict=True))
+        decibels = np.linspace(0.5, -0.5, count) * self.mixing.level_range * level
+        gains = tuple(
+            float(self.mixing.rms / utterance.rms * 10 ** (decibel / 20))
+            for utterance, decibel in zip(utterances, decibels, strict=True)
+        )
+        return Mixture(f"{self.split}-{epoch:04}-{index:05}", utterances, gains, tuple(where))
+
+    def excerpts(self, indices: range, num_samples: int, epoch: int = 0) -> Batch:
+        """Excerpts of one length, from a random offset in each utterance; shorter utterances are padded with zeros."""
+        mixtures = [self.draw(index, epoch) for index in indices]
+        sources = np.zeros((len(mixtures), self.mixing.num_sources, num_samples), dtype=np.float32)
+        for row, mixture in zip(sources, mixtures, strict=True):
+            for target, utterance, gain, position in zip(row, *mixture[1:], strict=True):
+                offset = int(position * (max(0, utterance.num_samples - num_samples) + 1))
+                length = min(num_samples, utterance.num_samples)
+                target[:length] = self.store.read(utterance, offset, length) * np.float32(gain)
+        return _batch(mixtures, sources, [num_samples] * len(mixtures))
+
+    def whole(self, indices: list[int]) -> Batch:
+        """Whole mixtures, each cut to its shortest utterance ("min"), padded with zeros to the longest of them."""
+        mixtures = [self.draw(index) for index in indices]
+        lengths = [self.length(index) for index in indices]
+        sources = np.zeros((len(mixtures), self.mixing.num_sources, max(lengths)), dtype=np.float32)
+        for row, mixture, length in zip(sources, mixtures, lengths, strict=True):
+            for target, utterance, gain in zip(row, mixture.utterances, mixture.gains, strict=True):
+                target[:length] = self.store.read(utterance, 0, length) * np.float32(gain)
+        return _batch(mixtures, sources, lengths)
+
+    def length(self, index: int) -> int:
+        """Number of samples of a whole mixture."""
+        return min(utterance.num_samples for utterance in self.draw(index).utterances)
+
+
+def _batch(mixtures: list[Mixture], sources: np.ndarray, lengths: list[int]) -> Batch:
+    return Batch(torch.from_numpy(sources), torch.tensor(lengths), tuple(mixture.name for mixture in mixtures))

@@ -1,0 +1,202 @@
+"""A trained model to scores: SI-SDR of every source of every test mixture, with oracles and the mixture beside it."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from separation import atomic, metrics
+from separation.assignment import reorder
+from separation.data import audio
+from separation.data.corpus import check_count
+from separation.data.mixtures import Batch, DrawnMixtures
+from separation.errors import InputError
+from separation.features import Stft, features
+from separation.separators import ORACLES, Separator, apply_masks, separate
+
+BSS_EVAL_TAPS = 512
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How a model is scored.
+
+    Args:
+        metrics: `museval` (its BSS Eval with one tap, whose SDR is the SI-SDR) or `torch` (the same numbers, faster).
+        bss_eval: adds SDR, SIR and SAR of BSS Eval with 512 taps, by museval; about half a second a mixture.
+        batch_size: mixtures at once.
+        num_audio: of each split's first mixtures, so many are written as audio files.
+        progress: show a progress bar.
+    """
+
+    metrics: str
+    bss_eval: bool
+    batch_size: int
+    num_audio: int
+    progress: bool
+
+    def __post_init__(self) -> None:
+        if self.metrics not in SI_SDR:
+            raise InputError(f"metrics={self.metrics}: expected one of {', '.join(SI_SDR)}")
+        check_count("batch_size", self.batch_size)
+        check_count("num_audio", self.num_audio, minimum=0)
+
+
+def si_sdr_by_museval(estimates: Tensor, references: Tensor, num_samples: Tensor) -> np.ndarray:
+    """SI-SDR in dB, shape (batch, source), by museval's one-tap BSS Eval."""
+    scores = [
+        metrics.bss_eval(estimate[:, :length].numpy(), reference[:, :length].numpy(), num_taps=1).sdr
+        for estimate, reference, length in zip(estimates, references, num_samples.tolist(), strict=True)
+    ]
+    return np.stack(scores)
+
+
+def si_sdr_by_torch(estimates: Tensor, references: Tensor, num_samples: Tensor) -> np.ndarray:
+    """SI-SDR in dB, shape (batch, source); the zeros after a mixture's end change nothing."""
+    return metrics.si_sdr(estimates, references).numpy()
+
+
+SI_SDR: dict[str, Callable[[Tensor, Tensor, Tensor], np.ndarray]] = {
+    "museval": si_sdr_by_museval,
+    "torch": si_sdr_by_torch,
+}
+
+
+class Evaluator:
+    """Scores one model on lists of mixtures.
+
+    Args:
+        network: the model's network, in evaluation mode.
+        separator: the model's way from outputs to masks.
+        stft: the model's transform.
+        device: where the network is.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        separator: Separator,
+        stft: Stft,
+        device: torch.device,
+        settings: EvaluationSettings,
+    ) -> None:
+        self.network = network
+        self.separator = separator
+        self.stft = stft
+        self.device = device
+        self.settings = settings
+
+    def evaluate(self, mixtures: DrawnMixtures, audio_folder: Path) -> list[Row]:
+        """A row for each mixture and source, in the list's order; writes the first mixtures' audio."""
+        # Mixtures of like length make a batch, so that little of it is padding.
+        order = sorted(range(len(mixtures)), key=mixtures.length)
+        batches = [order[i : i + self.settings.batch_size] for i in range(0, len(order), self.settings.batch_size)]
+        rows: dict[int, list[Row]] = {}
+        bar = tqdm(total=len(order), unit="mixture", desc=mixtures.split, disable=None if self.settings.progress else True)
+        with bar:
+            for indices in batches:
+                batch = mixtures.whole(indices)
+                estimates = self._separate(batch)
+                for index, item in zip(indices, self._rows(mixtures, indices, batch, estimates), strict=True):
+                    rows[index] = item
+                for i, index in enumerate(indices):
+                    if index < self.settings.num_audio:
+                        length = int(batch.num_samples[i])
+                        folder = audio_folder / batch.names[i]
+                        write_audio(folder, batch.sources[i, :, :length], estimates[i, :, :length], mixtures.store.sample_rate)
+                bar.update(len(indices))
+        return [row for index in sorted(rows) for row in rows[index]]
+
+    def _separate(self, batch: Batch) -> Tensor:
+        """Estimates in the references' order, on the CPU, shape (batch, source, time)."""
+        mixture = batch.sources.sum(1).to(self.device)
+        estimates = separate(self.network, self.separator, self.stft, mixture, batch.num_samples).cpu()
+        if estimates.shape[1] != batch.sources.shape[1]:
+            raise InputError(
+                f"model.num_sources={estimates.shape[1]}: the test mixtures have {batch.sources.shape[1]} sources"
+                " (mixing.num_sources); they must be equal"
+            )
+        return reorder(estimates, metrics.best_permutation(estimates, batch.sources))
+
+    def _rows(
+        self, mixtures: DrawnMixtures, indices: list[int], batch: Batch, estimates: Tensor
+    ) -> Iterator[list[Row]]:
+        """Each mixture's rows."""
+        score = SI_SDR[self.settings.metrics]
+        mixture = batch.sources.sum(1, keepdim=True).expand_as(batch.sources)
+        columns = {
+            "input_si_sdr": score(mixture, batch.sources, batch.num_samples),
+            "si_sdr": score(estimates, batch.sources, batch.num_samples),
+        }
+        columns["si_sdr_improvement"] = columns["si_sdr"] - columns["input_si_sdr"]
+        for name, estimate in self._oracles(batch).items():
+            columns[f"oracle_{name}"] = score(estimate, batch.sources, batch.num_samples)
+        for i, index in enumerate(indices):
+            length = int(batch.num_samples[i])
+            extra = self._bss_eval(batch.sources[i, :, :length], estimates[i, :, :length])
+            yield [
+                {
+                    "split": mixtures.split,
+                    "mixture": batch.names[i],
+                    "source": source,
+                    "utterance": utterance.name,
+                    "speaker": utterance.speaker,
+                    "num_samples": length,
+                    **{name: float(values[i, source]) for name, values in columns.items()},
+                    **{name: float(values[source]) for name, values in extra.items()},
+                }
+                for source, utterance in enumerate(mixtures.draw(index).utterances)
+            ]
+
+    def _oracles(self, batch: Batch) -> dict[str, Tensor]:
+        """What each oracle mask makes of the mixtures, shape (batch, source, time) each."""
+        feats = features(batch.sources, self.stft)
+        total = batch.sources.shape[-1]
+        return {
+            name: apply_masks(oracle(feats), feats.mixture_stft, self.stft, batch.num_samples, total)
+            for name, oracle in ORACLES.items()
+        }
+
+    def _bss_eval(self, references: Tensor, estimates: Tensor) -> dict[str, np.ndarray]:
+        if not self.settings.bss_eval:
+            return {}
+        scores = metrics.bss_eval(estimates.numpy(), references.numpy(), num_taps=BSS_EVAL_TAPS)
+        return {f"bss_eval_{name}": values for name, values in scores._asdict().items()}
+
+
+def write_audio(folder: Path, references: Tensor, estimates: Tensor, sample_rate: int) -> None:
+    """Writes `mixture.wav`, and `reference_N.wav` and `estimate_N.wav` for each source, shape (source, time)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    audio.write(folder / "mixture.wav", references.sum(0).numpy(), sample_rate)
+    for number, (reference, estimate) in enumerate(zip(references, estimates, strict=True), start=1):
+        audio.write(folder / f"reference_{number}.wav", reference.numpy(), sample_rate)
+        audio.write(folder / f"estimate_{number}.wav", estimate.numpy(), sample_rate)
+
+
+def summarize(rows: list[Row]) -> dict[str, Any]:
+    """Means over a split's mixtures and sources, in dB."""
+    means = {name: fmean(row[name] for row in rows) for name, value in rows[0].items() if isinstance(value, float)}
+    oracle = {name: means.pop(f"oracle_{name}") for name in ORACLES}
+    return {"num_mixtures": len({row["mixture"] for row in rows}), **means, "oracle": oracle}
+
+
+def write_scores(path: Path, rows: list[Row]) -> None:
+    """Writes `scores.csv` whole."""
+    with atomic.replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Writes `summary.json` whole."""
+    atomic.write_text(path, json.dumps(summary, indent=2) + "\n")

@@ -1,0 +1,147 @@
+"""Waveforms to spectrograms, targets and weights, in torch, batched, on whatever device the waveforms are.
+
+Axes: waveforms (batch, source, time), spectrograms (batch, frame, frequency), with a last axis for sources.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from separation.errors import InputError
+
+
+class Stft:
+    """Short-time Fourier transform with a square root of the (periodic) Hann window, framed and scaled as nussl's.
+
+    nussl's `AudioSignal.stft` is SciPy's: half a window of zeros on either side, zeros up to a whole hop on the right,
+    and spectra divided by the window's sum, so that a sinusoid of amplitude a peaks at a / 2.
+
+    Args:
+        window_length: samples (256: 32 ms at 8 kHz).
+        hop_length: samples; a divisor of half the window, so that the inverse is exact.
+
+    Raises:
+        InputError: the lengths don't fit.
+    """
+
+    def __init__(self, window_length: int = 256, hop_length: int = 64) -> None:
+        if window_length < 2 or window_length % 2 or hop_length < 1 or window_length // 2 % hop_length:
+            raise InputError(
+                f"stft.window_length={window_length}, stft.hop_length={hop_length}: expected an even window and a hop"
+                " that divides half of it"
+            )
+        self.window_length = window_length
+        self.hop_length = hop_length
+        self._windows: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def _window(self, like: Tensor) -> Tensor:
+        key = (like.device, like.dtype)
+        if key not in self._windows:
+            window = torch.hann_window(self.window_length, periodic=True, dtype=torch.float64).sqrt()
+            self._windows[key] = window.to(like)
+        return self._windows[key]
+
+    def num_frames(self, num_samples: int) -> int:
+        """Number of frames of a waveform."""
+        return -(-num_samples // self.hop_length) + 1
+
+    def num_samples(self, num_frames: int) -> int:
+        """Length of the longest waveform with so many frames, in samples (400 frames: 25,536)."""
+        return (num_frames - 1) * self.hop_length
+
+    def __call__(self, waveform: Tensor) -> Tensor:
+        """Complex spectrogram, shape (..., time) -> (..., frame, frequency)."""
+        half = self.window_length // 2
+        padded = torch.nn.functional.pad(waveform, (half, half + -waveform.shape[-1] % self.hop_length))
+        window = self._window(waveform)
+        flat = torch.stft(
+            padded.reshape(-1, padded.shape[-1]),
+            self.window_length,
+            self.hop_length,
+            window=window,
+            center=False,
+            return_complex=True,
+        )
+        return (flat.transpose(1, 2) / window.sum()).reshape(*waveform.shape[:-1], flat.shape[2], flat.shape[1])
+
+    def inverse(self, spectrogram: Tensor, num_samples: int) -> Tensor:
+        """Waveform of a complex spectrogram by weighted overlap-add, shape (..., frame, frequency) -> (..., time)."""
+        window = self._window(spectrogram.real)
+        flat = torch.istft(
+            spectrogram.reshape(-1, *spectrogram.shape[-2:]).transpose(1, 2) * window.sum(),
+            self.window_length,
+            self.hop_length,
+            window=window,
+            center=True,
+            length=num_samples,
+        )
+        return flat.reshape(*spectrogram.shape[:-2], num_samples)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What losses and oracles read of a batch; computed when first asked for."""
+
+    sources: Tensor
+    """Shape (batch, source, time)."""
+    source_stfts: Tensor
+    """Complex, shape (batch, frame, frequency, source)."""
+
+    @cached_property
+    def mixture(self) -> Tensor:
+        """Shape (batch, time)."""
+        return self.sources.sum(1)
+
+    @cached_property
+    def mixture_stft(self) -> Tensor:
+        """Complex, shape (batch, frame, frequency): the sum of the sources', since the transform is linear."""
+        return self.source_stfts.sum(-1)
+
+    @cached_property
+    def mixture_magnitude(self) -> Tensor:
+        """|X|, shape (batch, frame, frequency)."""
+        return self.mixture_stft.abs()
+
+    @cached_property
+    def source_magnitudes(self) -> Tensor:
+        """|S|, shape (batch, frame, frequency, source)."""
+        return self.source_stfts.abs()
+
+    @cached_property
+    def phase_sensitive_targets(self) -> Tensor:
+        """T_0^|X|(|S| cos(theta_S - theta_X)): the truncated phase-sensitive approximation (Erdogan et al., 2015),
+        shape (batch, frame, frequency, source)."""
+        mixture, magnitude = self.mixture_stft.unsqueeze(-1), self.mixture_magnitude.unsqueeze(-1)
+        product = self.source_stfts.real * mixture.real + self.source_stfts.imag * mixture.imag
+        in_phase = product / magnitude.clamp(min=torch.finfo(magnitude.dtype).tiny)
+        return in_phase.clamp(min=0).minimum(magnitude)
+
+    @cached_property
+    def dominant_source(self) -> Tensor:
+        """Y: one-hot loudest source of each bin, shape (batch, frame, frequency, source)."""
+        loudest = self.source_magnitudes.argmax(-1)
+        return torch.nn.functional.one_hot(loudest, self.sources.shape[1]).to(self.sources)
+
+    def audible(self, threshold: float) -> Tensor:
+        """As `audible`, of the mixture."""
+        return audible(self.mixture_magnitude, threshold)
+
+
+def audible(magnitude: Tensor, threshold: float) -> Tensor:
+    """The bins that are neither silent nor padding: within `threshold` dB of their utterance's peak.
+
+    Args:
+        magnitude: shape (batch, frame, frequency).
+
+    Returns:
+        1 or 0 in the magnitude's dtype, same shape; all 0 for a silent utterance.
+    """
+    peak = magnitude.amax((1, 2), keepdim=True)
+    return ((magnitude >= peak * 10 ** (-threshold / 20)) & (magnitude > 0)).to(magnitude)
+
+
+def features(sources: Tensor, stft: Stft) -> Features:
+    """Features of a batch of sources, shape (batch, source, time)."""
+    return Features(sources, stft(sources).permute(0, 2, 3, 1))

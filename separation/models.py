@@ -1,0 +1,144 @@
+"""The paper's networks, assembled from nussl's modules: log magnitude, normalisation, BLSTM layers, heads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from separation import compat
+from separation.data.corpus import check_count
+from separation.errors import InputError
+
+
+class Network(nn.Module):
+    """A nussl `SeparationModel` that takes a magnitude spectrogram.
+
+    Args:
+        config: nussl's description of the network, as its `builders` return it.
+
+    Attributes:
+        separation_model: the nussl model.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.separation_model = compat.nussl().ml.SeparationModel(config)
+
+    def forward(self, magnitude: Tensor, num_frames: Tensor | None = None) -> dict[str, Tensor]:
+        """Applies the network to a batch of mixtures.
+
+        Args:
+            magnitude: shape (batch, frame, frequency).
+            num_frames: each mixture's length, shape (batch,), where the batch is padded: the BLSTM then sees no
+                padding, so that a mixture's output doesn't depend on its neighbours.
+
+        Returns:
+            `mask` of shape (batch, frame, frequency, source) and `embedding` of shape (batch, frame, frequency, D), as
+            far as the network has such a head.
+        """
+        with self._packed(num_frames, magnitude.shape[1]):
+            outputs = self.separation_model(mix_magnitude=magnitude.unsqueeze(-1))
+        return {name: outputs[name].squeeze(3) for name in ("mask", "embedding") if name in outputs}
+
+    @contextmanager
+    def _packed(self, num_frames: Tensor | None, total: int) -> Iterator[None]:
+        """Hands padded batches to the LSTM as packed sequences; nussl's module knows nothing of them."""
+        if num_frames is None or bool((num_frames == total).all()):
+            yield
+            return
+        lengths = num_frames.cpu()
+
+        def pack(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Any]:
+            return (pack_padded_sequence(inputs[0], lengths, batch_first=True, enforce_sorted=False),)
+
+        def unpack(_: nn.Module, __: Any, output: tuple[Any, Any]) -> tuple[Tensor, Any]:
+            return pad_packed_sequence(output[0], batch_first=True, total_length=total)[0], output[1]
+
+        rnn = self.separation_model.layers["recurrent_stack"].rnn
+        hooks = rnn.register_forward_pre_hook(pack), rnn.register_forward_hook(unpack)
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _blstm(window_length: int, hidden_size: int, num_layers: int, dropout: float) -> dict[str, Any]:
+    """What nussl's builders need for the part that all networks share."""
+    check_count("model.hidden_size", hidden_size)
+    check_count("model.num_layers", num_layers)
+    if not 0 <= dropout < 1:
+        raise InputError(f"model.dropout={dropout}: expected a probability in [0, 1)")
+    return {
+        "num_features": window_length // 2 + 1,
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "bidirectional": True,
+        # PyTorch warns of a dropout between layers where there is but one.
+        "dropout": float(dropout) if num_layers > 1 else 0.0,
+    }
+
+
+def mask_inference(
+    window_length: int, hidden_size: int, num_layers: int, dropout: float, num_sources: int, activation: str
+) -> Network:
+    """A mask for each source, one activation a bin.
+
+    Args:
+        window_length: of the STFT, in samples.
+        hidden_size: LSTM units in each direction.
+        num_layers: bidirectional LSTM layers.
+        dropout: between the layers.
+        num_sources: masks.
+        activation: of the masks; the paper's is "sigmoid".
+    """
+    builders = compat.nussl().ml.networks.builders
+    core = _blstm(window_length, hidden_size, num_layers, dropout)
+    return Network(
+        builders.build_recurrent_mask_inference(**core, num_sources=num_sources, mask_activation=[activation])
+    )
+
+
+def deep_clustering(
+    window_length: int, hidden_size: int, num_layers: int, dropout: float, embedding_size: int, activation: str
+) -> Network:
+    """A unit-norm embedding for each time-frequency bin.
+
+    Args:
+        window_length, hidden_size, num_layers, dropout: as `mask_inference`.
+        embedding_size: dimensions of the embedding; the paper's is 20.
+        activation: before the normalisation; the paper's is "sigmoid".
+    """
+    check_count("model.embedding_size", embedding_size, minimum=2)
+    builders = compat.nussl().ml.networks.builders
+    core = _blstm(window_length, hidden_size, num_layers, dropout)
+    return Network(
+        builders.build_recurrent_dpcl(
+            **core, embedding_size=embedding_size, embedding_activation=[activation, "unit_norm"]
+        )
+    )
+
+
+def num_parameters(network: nn.Module) -> int:
+    """How many numbers the network learns."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a `device` key: `auto` is a GPU where there is one.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device={name}: can't be used here ({reason}); try device=auto or device=cpu") from error
+    return device

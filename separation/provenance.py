@@ -1,0 +1,35 @@
+"""Where a result comes from: what a reader needs to make it again."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+
+def provenance(command: str, seed: int) -> dict[str, str | int]:
+    """Command, commit, seed, machine and date."""
+    return {
+        "command": command,
+        "commit": _commit(),
+        "seed": seed,
+        "machine": _machine(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def _commit() -> str:
+    """The source tree's commit, "-dirty" where it was changed since; "unknown" outside a repository."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+    try:
+        result = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return result.stdout.strip()
+
+
+def _machine() -> str:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    return f"{platform.machine()}, {device}, torch {torch.__version__}, {torch.get_num_threads()} threads"

@@ -1,0 +1,65 @@
+"""Run folders to tables."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from separation.run_folder import RunFolder
+
+ORACLE_TITLES = {
+    "ideal_binary": "ideal binary mask",
+    "ideal_ratio": "ideal ratio mask",
+    "phase_sensitive": "phase-sensitive mask",
+}
+
+
+def load_summary(folder: RunFolder) -> dict[str, Any] | None:
+    """A run's `summary.json`, or None where it isn't finished."""
+    return json.loads(folder.summary.read_text(encoding="utf-8")) if folder.summary.is_file() else None
+
+
+def find_runs(root: Path) -> list[RunFolder]:
+    """Every run folder below `root`, finished or not, sorted by path."""
+    names = ("config.yaml", "error.txt")
+    return [RunFolder(path) for path in sorted({file.parent for name in names for file in root.rglob(name)})]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Text columns: the first flush left, the others flush right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))
+        for row in [header, *rows]
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join(lines)
+
+
+def score_table(splits: dict[str, dict[str, Any]]) -> str:
+    """One run's scores: a column for each test split, the mixture and the oracles beside the model."""
+    columns = list(splits.values())
+    rows = [
+        ["mixture", *(f"{column['input_si_sdr']:.2f}" for column in columns)],
+        ["model", *(f"{column['si_sdr']:.2f}" for column in columns)],
+        ["model's improvement", *(f"{column['si_sdr_improvement']:.2f}" for column in columns)],
+    ]
+    for name, title in ORACLE_TITLES.items():
+        rows.append([title, *(f"{column['oracle'][name]:.2f}" for column in columns)])
+    for name, title in {"sdr": "SDR", "sir": "SIR", "sar": "SAR"}.items():
+        if f"bss_eval_{name}" in columns[0]:
+            rows.append([f"model's {title} (BSS Eval)", *(f"{column[f'bss_eval_{name}']:.2f}" for column in columns)])
+    header = ["SI-SDR [dB]", *(f"{name} ({column['num_mixtures']} mixtures)" for name, column in splits.items())]
+    return table(header, rows)
+
+
+def runs_table(folders: Sequence[RunFolder], root: Path) -> str:
+    """Several runs' SI-SDR improvement in dB, a row each; a run that failed shows as failed."""
+    summaries = {folder.path: load_summary(folder) for folder in folders}
+    splits = list(dict.fromkeys(split for summary in summaries.values() if summary for split in summary["splits"]))
+    rows = []
+    for path, summary in summaries.items():
+        scores = [summary["splits"].get(split) if summary else None for split in splits]
+        cells = [f"{score['si_sdr_improvement']:.2f}" if score else "-" for score in scores]
+        rows.append([path.relative_to(root).as_posix(), *cells, "done" if summary else "failed"])
+    return table(["SI-SDR improvement [dB]", *splits, "state"], rows)

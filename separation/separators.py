@@ -1,0 +1,100 @@
+"""From a network's outputs to masks and estimated waveforms; and the masks that an oracle would choose."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from separation.clustering import kmeans, squared_distances
+from separation.features import Features, Stft, audible
+
+
+class Separator(Protocol):
+    """Turns a network's outputs into masks."""
+
+    def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
+        """Masks of shape (batch, frame, frequency, source) for mixture magnitudes (batch, frame, frequency)."""
+
+
+class MaskSeparator:
+    """The network's own masks."""
+
+    def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
+        return outputs["mask"]
+
+
+class KMeansSeparator:
+    """Binary masks: each bin goes to the nearest of the centroids that k-means finds in the embeddings.
+
+    Args:
+        num_sources: clusters.
+        threshold: k-means is fitted on the bins within so many dB of the utterance's peak; all are then assigned.
+        restarts: k-means++ starts, of which the best is kept.
+        iterations: at most, for each start.
+        seed: of the starts; the result depends on nothing else.
+    """
+
+    def __init__(self, num_sources: int, threshold: float, restarts: int, iterations: int, seed: int) -> None:
+        self.num_sources = num_sources
+        self.threshold = threshold
+        self.restarts = restarts
+        self.iterations = iterations
+        self.seed = seed
+
+    def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
+        points = outputs["embedding"].flatten(1, 2)
+        weight = audible(magnitude, self.threshold).flatten(1)
+        centroids = kmeans(points, weight, self.num_sources, self.restarts, self.iterations, self.seed)
+        labels = squared_distances(points, centroids).argmin(-1).reshape(magnitude.shape)
+        return torch.nn.functional.one_hot(labels, self.num_sources).to(magnitude)
+
+
+@torch.inference_mode()
+def separate(network: nn.Module, separator: Separator, stft: Stft, mixtures: Tensor, num_samples: Tensor) -> Tensor:
+    """Estimated sources of a batch of mixtures.
+
+    Args:
+        network: from magnitudes to outputs, in evaluation mode.
+        mixtures: shape (batch, time), zeros after each mixture's end.
+        num_samples: each mixture's length, shape (batch,).
+
+    Returns:
+        Shape (batch, source, time), zeros after each mixture's end.
+    """
+    spectrogram = stft(mixtures)
+    magnitude = spectrogram.abs()
+    frames = torch.tensor([stft.num_frames(length) for length in num_samples.tolist()])
+    masks = separator(network(magnitude, frames), magnitude)
+    return apply_masks(masks, spectrogram, stft, num_samples, mixtures.shape[-1])
+
+
+def apply_masks(masks: Tensor, spectrogram: Tensor, stft: Stft, num_samples: Tensor, total: int) -> Tensor:
+    """Masks times the mixture's spectrogram, back to waveforms of `total` samples: (batch, source, time)."""
+    estimates = stft.inverse((masks * spectrogram.unsqueeze(-1)).permute(0, 3, 1, 2), total)
+    inside = torch.arange(total, device=estimates.device) < num_samples.to(estimates.device).unsqueeze(-1)
+    return estimates * inside.unsqueeze(1)
+
+
+def ideal_binary_mask(features: Features) -> Tensor:
+    """1 for the loudest source of each bin, shape (batch, frame, frequency, source)."""
+    return features.dominant_source
+
+
+def ideal_ratio_mask(features: Features) -> Tensor:
+    """|S_i| / sum_j |S_j|, shape (batch, frame, frequency, source)."""
+    magnitudes = features.source_magnitudes
+    return magnitudes / magnitudes.sum(-1, keepdim=True).clamp(min=torch.finfo(magnitudes.dtype).tiny)
+
+
+def phase_sensitive_mask(features: Features) -> Tensor:
+    """T_0^1(|S| cos(theta_S - theta_X) / |X|), shape (batch, frame, frequency, source)."""
+    magnitude = features.mixture_magnitude.unsqueeze(-1)
+    return features.phase_sensitive_targets / magnitude.clamp(min=torch.finfo(magnitude.dtype).tiny)
+
+
+ORACLES: dict[str, Callable[[Features], Tensor]] = {
+    "ideal_binary": ideal_binary_mask,
+    "ideal_ratio": ideal_ratio_mask,
+    "phase_sensitive": phase_sensitive_mask,
+}

@@ -1,0 +1,198 @@
+"""The training loop: batches, losses, clipped gradients, optimizer steps, validation, checkpoints."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from separation import checkpoint
+from separation.clip import Clipper, ClipResult
+from separation.data.corpus import check_count
+from separation.data.mixtures import Batch, DrawnMixtures
+from separation.errors import InputError
+from separation.features import Features, Stft, features
+from separation.logs import EPOCH_COLUMNS, STEP_COLUMNS, MetricsLog
+from separation.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """Everything that a training run holds."""
+
+    network: nn.Module
+    loss: Callable[[dict[str, Tensor], Features], Tensor]
+    clipper: Clipper
+    optimizer: torch.optim.Optimizer
+    stft: Stft
+    train: DrawnMixtures
+    valid: DrawnMixtures
+    device: torch.device
+
+
+class Trainer:
+    """Trains a network for so many steps or epochs, whichever ends first.
+
+    Args:
+        max_steps: optimizer steps, or null.
+        max_epochs: epochs, or null.
+        batch_size: excerpts a step.
+        excerpt_frames: length of the excerpts in STFT frames.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: neither limit is given, or a number is no whole number >= 1.
+    """
+
+    def __init__(
+        self, max_steps: int | None, max_epochs: int | None, batch_size: int, excerpt_frames: int, progress: bool
+    ) -> None:
+        if max_steps is None and max_epochs is None:
+            raise InputError("trainer.max_steps, trainer.max_epochs: give at least one of them")
+        for key, value in {"max_steps": max_steps, "max_epochs": max_epochs}.items():
+            if value is not None:
+                check_count(f"trainer.{key}", value)
+        check_count("trainer.batch_size", batch_size)
+        check_count("trainer.excerpt_frames", excerpt_frames, minimum=2)
+        self.max_steps = max_steps
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.excerpt_frames = excerpt_frames
+        self.progress = progress
+
+    def fit(self, parts: TrainingParts, folder: RunFolder) -> None:
+        """Trains; writes `steps.csv`, `epochs.csv`, TensorBoard events and checkpoints to the run folder."""
+        steps_per_epoch = max(1, len(parts.train) // self.batch_size)
+        total = min(self.max_steps or math.inf, (self.max_epochs or math.inf) * steps_per_epoch)
+        best_loss = math.inf
+        step = epoch = 0
+        start = time.perf_counter()
+        with (
+            closing(MetricsLog(folder.steps, STEP_COLUMNS, folder.tensorboard)) as steps_log,
+            closing(MetricsLog(folder.epochs, EPOCH_COLUMNS, folder.tensorboard)) as epochs_log,
+            tqdm(total=int(total), unit="step", disable=None if self.progress else True) as bar,
+        ):
+            while step < total:
+                num_steps = int(min(steps_per_epoch, total - step))
+                summary = EpochSummary()
+                for batch in self._batches(parts, epoch, num_steps):
+                    began = time.perf_counter()
+                    loss, clip = train_step(parts, batch)
+                    step += 1
+                    summary.add(loss, clip)
+                    steps_log.write(_step_row(step, epoch, loss, clip, time.perf_counter() - began))
+                    bar.set_postfix_str(f"loss {loss:.3g}, norm {clip.grad_norm:.3g}, threshold {clip.threshold:.3g}")
+                    bar.update()
+                epoch += 1
+                valid_loss = self.validate(parts)
+                row = {"epoch": epoch, "step": step, "valid/loss": valid_loss, "seconds": time.perf_counter() - start}
+                row |= summary.row()
+                epochs_log.write(row)
+                steps_log.flush()
+                epochs_log.flush()
+                # The first epoch is kept whatever its loss is, so that every run has a best checkpoint.
+                if valid_loss < best_loss or not folder.best.exists():
+                    best_loss = min(best_loss, valid_loss)
+                    checkpoint.save(folder.best, _state(parts, step, epoch, valid_loss))
+                checkpoint.save(folder.last, _state(parts, step, epoch, valid_loss))
+                log.info(
+                    "%s: epoch %d, step %d, train loss %.5g, valid loss %.5g, clipped %.0f%%, %.0f s",
+                    *(folder.path.name, epoch, step, row["train/loss"], valid_loss),
+                    *(100 * row["train/clipped_fraction"], row["seconds"]),
+                )
+
+    @torch.inference_mode()
+    def validate(self, parts: TrainingParts) -> float:
+        """Mean loss over the validation list's excerpts."""
+        parts.network.eval()
+        total = 0.0
+        for first in range(0, len(parts.valid), self.batch_size):
+            indices = range(first, min(first + self.batch_size, len(parts.valid)))
+            batch = parts.valid.excerpts(indices, parts.stft.num_samples(self.excerpt_frames))
+            total += float(batch_loss(parts, batch)) * len(indices)
+        parts.network.train()
+        return total / len(parts.valid)
+
+    def _batches(self, parts: TrainingParts, epoch: int, num_steps: int) -> Iterator[Batch]:
+        """An epoch's batches; a thread prepares the next one while the network works on this one."""
+        num_samples = parts.stft.num_samples(self.excerpt_frames)
+
+        def make(step: int) -> Batch:
+            indices = range(step * self.batch_size, (step + 1) * self.batch_size)
+            return parts.train.excerpts(indices, num_samples, epoch)
+
+        with ThreadPoolExecutor(1) as thread:
+            future = thread.submit(make, 0)
+            for step in range(num_steps):
+                batch = future.result()
+                if step + 1 < num_steps:
+                    future = thread.submit(make, step + 1)
+                yield batch
+
+
+def batch_loss(parts: TrainingParts, batch: Batch) -> Tensor:
+    """The loss of one batch, a scalar."""
+    feats = features(batch.sources.to(parts.device), parts.stft)
+    return parts.loss(parts.network(feats.mixture_magnitude), feats)
+
+
+def train_step(parts: TrainingParts, batch: Batch) -> tuple[float, ClipResult]:
+    """One optimizer step; left out where the gradient holds NaN or infinity. Returns the loss and what clipping did."""
+    parts.optimizer.zero_grad()
+    loss = batch_loss(parts, batch)
+    loss.backward()
+    clip = parts.clipper.clip_(parts.network.named_parameters())
+    if clip.should_step:
+        parts.optimizer.step()
+    return loss.item(), clip
+
+
+class EpochSummary:
+    """Running figures of one epoch."""
+
+    def __init__(self) -> None:
+        self.loss = 0.0
+        self.steps = 0
+        self.clipped = 0
+        self.skipped = 0
+
+    def add(self, loss: float, clip: ClipResult) -> None:
+        """Counts one step."""
+        self.steps += 1
+        self.clipped += clip.clipped
+        self.skipped += not clip.should_step
+        if clip.should_step:
+            self.loss += loss
+
+    def row(self) -> dict[str, float]:
+        """The epoch's columns of `epochs.csv`; the loss is that of the steps that were made."""
+        made = self.steps - self.skipped
+        return {
+            "train/loss": self.loss / made if made else math.nan,
+            "train/clipped_fraction": self.clipped / self.steps,
+            "train/skipped_steps": self.skipped,
+        }
+
+
+def _step_row(step: int, epoch: int, loss: float, clip: ClipResult, seconds: float) -> dict[str, float]:
+    values = (step, epoch, loss, clip.grad_norm, clip.threshold, clip.coefficient, seconds)
+    return dict(zip(STEP_COLUMNS, values, strict=True))
+
+
+def _state(parts: TrainingParts, step: int, epoch: int, valid_loss: float) -> dict[str, object]:
+    return {
+        "step": step,
+        "epoch": epoch,
+        "valid_loss": valid_loss,
+        "network": parts.network.state_dict(),
+        "optimizer": parts.optimizer.state_dict(),
+        "clipper": parts.clipper.state_dict(),
+    }
