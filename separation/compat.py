@@ -56,6 +56,14 @@ def _replace_stempeg() -> None:
         sys.modules.setdefault("stempeg", _MissingFfmpeg("stempeg"))
 
 
+def _let_museval_score_perfect_estimates(museval: Any) -> None:
+    """An estimate without any error makes museval ask a Python float (infinity) for its shape."""
+    import numpy
+
+    decibels = museval.metrics._safe_db
+    museval.metrics._safe_db = lambda numerator, denominator: numpy.float64(decibels(numerator, denominator))
+
+
 def _restore_scipy_windows() -> None:
     """nussl reads the names of windows that SciPy moved to `scipy.signal.windows` in 1.13."""
     import scipy.signal
@@ -101,7 +109,9 @@ def museval() -> Any:
     """The museval package; MUSDB18's stems need ffmpeg, everything else works without."""
     _replace_stempeg()
     with _quietly():
-        return importlib.import_module("museval")
+        package = importlib.import_module("museval")
+    _let_museval_score_perfect_estimates(package)
+    return package
 
 
 @functools.cache

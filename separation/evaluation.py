@@ -160,9 +160,8 @@ class Evaluator:
     def _oracles(self, batch: Batch) -> dict[str, Tensor]:
         """What each oracle mask makes of the mixtures, shape (batch, source, time) each."""
         feats = features(batch.sources, self.stft)
-        total = batch.sources.shape[-1]
         return {
-            name: apply_masks(oracle(feats), feats.mixture_stft, self.stft, batch.num_samples, total)
+            name: apply_masks(oracle(feats), feats.mixture_stft, self.stft, batch.num_samples)
             for name, oracle in ORACLES.items()
         }
 

@@ -28,8 +28,9 @@ def l1_pit(estimate: Tensor, reference: Tensor) -> Tensor:
 def whitened_kmeans(embedding: Tensor, assignment: Tensor, weight: Tensor) -> Tensor:
     """L_WKM = D - tr((V'V)^-1 V'Y (Y'Y)^-1 Y'V) (Wang et al., 2018): D - C at best for C sources.
 
-    Solved by Cholesky's decomposition of V'V + 1e-6 (tr(V'V) / D) I, since in float32 a plain inverse fails near
-    perfect embeddings, where V'V has rank C. Y'Y is diagonal; a source without bins counts as one.
+    Solved by Cholesky's decomposition of V'V + 1e-6 (tr(V'V) / D) I, since a plain inverse fails near perfect
+    embeddings, where V'V has rank C; in float64, since the rounding of float32 sums is as large as that ridge. Y'Y is
+    diagonal; a source without bins counts as one.
 
     Args:
         embedding: V, shape (batch, bin, D).
@@ -37,8 +38,9 @@ def whitened_kmeans(embedding: Tensor, assignment: Tensor, weight: Tensor) -> Te
         weight: of each bin, shape (batch, bin); bins of weight 0 count nowhere.
 
     Returns:
-        Shape (batch,).
+        Shape (batch,), float64.
     """
+    embedding, assignment, weight = embedding.double(), assignment.double(), weight.double()
     size = embedding.shape[-1]
     weighted = (embedding * weight.unsqueeze(-1)).transpose(1, 2)
     gram = weighted @ embedding

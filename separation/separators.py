@@ -66,14 +66,28 @@ def separate(network: nn.Module, separator: Separator, stft: Stft, mixtures: Ten
     magnitude = spectrogram.abs()
     frames = torch.tensor([stft.num_frames(length) for length in num_samples.tolist()])
     masks = separator(network(magnitude, frames), magnitude)
-    return apply_masks(masks, spectrogram, stft, num_samples, mixtures.shape[-1])
+    return apply_masks(masks, spectrogram, stft, num_samples)
 
 
-def apply_masks(masks: Tensor, spectrogram: Tensor, stft: Stft, num_samples: Tensor, total: int) -> Tensor:
-    """Masks times the mixture's spectrogram, back to waveforms of `total` samples: (batch, source, time)."""
-    estimates = stft.inverse((masks * spectrogram.unsqueeze(-1)).permute(0, 3, 1, 2), total)
-    inside = torch.arange(total, device=estimates.device) < num_samples.to(estimates.device).unsqueeze(-1)
-    return estimates * inside.unsqueeze(1)
+def apply_masks(masks: Tensor, spectrogram: Tensor, stft: Stft, num_samples: Tensor) -> Tensor:
+    """Masks times the mixture's spectrogram, back to waveforms, each from its own frames only.
+
+    Args:
+        masks: shape (batch, frame, frequency, source).
+        spectrogram: of the mixtures, complex, shape (batch, frame, frequency).
+        num_samples: each mixture's length, shape (batch,).
+
+    Returns:
+        Shape (batch, source, time), zeros after each mixture's end.
+    """
+    masked = (masks * spectrogram.unsqueeze(-1)).permute(0, 3, 1, 2)
+    lengths = num_samples.tolist()
+    if len(set(lengths)) == 1:
+        return stft.inverse(masked, lengths[0])
+    estimates = masks.new_zeros(*masked.shape[:2], max(lengths))
+    for estimate, item, length in zip(estimates, masked, lengths, strict=True):
+        estimate[:, :length] = stft.inverse(item[:, : stft.num_frames(length)], length)
+    return estimates
 
 
 def ideal_binary_mask(features: Features) -> Tensor:

@@ -14,8 +14,8 @@ from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID, Corpus, Rec
 from separation.data.draws import permutation
 from separation.errors import InputError
 
-SILENT_PIECE = 1e-3
-"""A piece whose RMS lies 60 dB below its file's is a pause, not an utterance."""
+SILENT_PIECE = 1e-2
+"""A piece whose RMS lies 40 dB below its file's is a pause, not an utterance."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,67 @@
+"""Separates recordings: `python separate.py run=RUN_DIR input=FILE_OR_FOLDER [output=FOLDER]`.
+
+Each recording becomes one file a source, at its own rate and level, as 32-bit float WAV. conf/separate.yaml lists the
+keys.
+"""
+
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from separation import cli
+from separation.assembly import build, load_model
+from separation.data import audio
+from separation.errors import InputError
+from separation.recordings import RecordingSeparator
+from separation.run_folder import RunFolder
+
+
+def find_inputs(path: Path, output: Path) -> dict[Path, Path]:
+    """Each recording, and where its sources go: below `output`, as the recording lies below the input folder."""
+    if not path.exists():
+        raise InputError(f"input={path}: no such file or folder")
+    files = [path] if path.is_file() else audio.audio_files(path)
+    if not files:
+        raise InputError(f"input={path}: holds no audio files ({', '.join(sorted(audio.AUDIO_SUFFIXES))})")
+    root = path.parent if path.is_file() else path
+    targets: dict[Path, Path] = {}
+    for file in files:
+        target = output / file.relative_to(root).with_suffix("")
+        if target in targets.values():
+            raise InputError(f"{file}: another file has the same name up to its suffix; rename one of them")
+        targets[file] = target
+    return targets
+
+
+def main() -> None:
+    """Separates the recordings and says where the files are."""
+    if {"-h", "--help"} & set(sys.argv):
+        print(f"{__doc__}\n{(cli.CONF / 'separate.yaml').read_text()}")
+        return
+    own = cli.compose_config("separate", sys.argv[1:])
+    folder = RunFolder.open(Path(own.run))
+    config = cli.run_config(folder, [f"device={own.device}"])
+    if not 0 < own.overlap_seconds < own.segment_seconds:
+        raise InputError(f"overlap_seconds={own.overlap_seconds}: expected more than 0 and less than segment_seconds")
+    inputs = find_inputs(Path(own.input), Path(own.output))
+    rate = config.data.sample_rate
+    separator = RecordingSeparator(
+        load_model(folder, config),
+        sample_rate=rate,
+        mixture_rms=build(config, "mixing").mixture_rms,
+        segment=round(own.segment_seconds * rate),
+        overlap=round(own.overlap_seconds * rate),
+    )
+    bar = tqdm(inputs.items(), unit="file", disable=None)
+    for file, target in bar:
+        samples, file_rate = audio.read(file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for number, source in enumerate(separator(samples, file_rate), start=1):
+            path = target.with_name(f"{target.name}_source{number}.wav")
+            audio.write(path, source, file_rate)
+            bar.write(str(path))
+
+
+if __name__ == "__main__":
+    cli.entry_point(main)

@@ -1,0 +1,69 @@
+"""Small corpora and runs that tests share; everything is made here, nothing is downloaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "model.hidden_size=8",
+    "model.num_layers=1",
+    "trainer.max_steps=3",
+    "trainer.batch_size=2",
+    "trainer.excerpt_frames=20",
+    "data.num_train=4",
+    "data.num_valid=2",
+    "data.num_test=2",
+    "threads=1",
+]
+"""Overrides that shrink any run to about a second."""
+
+
+def voice(pitch: float, seconds: float, rate: int, seed: int) -> np.ndarray:
+    """Something like a voice: harmonics of a wavering pitch, interrupted by pauses, shape (time,)."""
+    random = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.1 * np.sin(2 * np.pi * 3 * time + random.uniform(0, 6)))) / rate
+    tone = sum(np.sin(n * phase) / n for n in range(1, 8))
+    syllables = 0.55 + 0.45 * np.sign(np.sin(2 * np.pi * random.uniform(1, 3) * time + random.uniform(0, 6)))
+    return (0.1 * tone * syllables + 1e-4 * random.standard_normal(len(time))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four speakers, six recordings each, 8 kHz PCM16."""
+    root = tmp_path_factory.mktemp("speech")
+    for speaker, pitch in {"anna": 220, "bert": 110, "carl": 140, "dora": 260}.items():
+        (root / speaker).mkdir()
+        for number in range(6):
+            samples = voice(pitch, 0.8 + 0.1 * number, 8000, seed=pitch + number)
+            soundfile.write(root / speaker / f"{number}.wav", samples, 8000)
+    return root
+
+
+def run_program(program: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs an entry point as a user would."""
+    command = [sys.executable, str(ROOT / program), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory: pytest.TempPathFactory, speech_folder: Path):
+    """Trains a tiny run and returns its folder; one for each tuple of overrides."""
+    runs: dict[tuple[str, ...], Path] = {}
+    work = tmp_path_factory.mktemp("runs")
+
+    def make(*overrides: str) -> Path:
+        if overrides not in runs:
+            name = f"run{len(runs)}"
+            arguments = ["data=folder", f"data.root={speech_folder}", f"run_dir={name}", *TINY, *overrides]
+            result = run_program("train.py", *arguments, cwd=work)
+            assert result.returncode == 0, result.stderr
+            runs[overrides] = work / name
+        return runs[overrides]
+
+    return make

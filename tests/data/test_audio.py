@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import soundfile
+
+from separation.data import audio
+from separation.errors import InputError
+
+
+def test_reads_channels_and_rate(tmp_path):
+    samples = np.stack([np.linspace(-0.5, 0.5, 100), np.zeros(100)], 1)
+    soundfile.write(tmp_path / "a.flac", samples, 16000)
+    read, rate = audio.read(tmp_path / "a.flac")
+    assert rate == 16000
+    np.testing.assert_allclose(read, samples, atol=2**-15)
+
+
+def test_mono_is_the_mean_of_the_channels_at_the_asked_rate(tmp_path):
+    time = np.arange(44100) / 44100
+    tone = 0.5 * np.sin(2 * np.pi * 440 * time)
+    soundfile.write(tmp_path / "a.wav", np.stack([tone, 0 * tone], 1), 44100)
+    mono = audio.read_mono(tmp_path / "a.wav", 8000)
+    assert mono.shape == (8000,) and mono.dtype == np.float32
+    expected = 0.25 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)
+    np.testing.assert_allclose(mono[200:-200], expected[200:-200], atol=1e-3)
+
+
+def test_resampling_removes_what_the_new_rate_cannot_hold():
+    tone = np.sin(2 * np.pi * 6000 * np.arange(32000) / 32000).astype(np.float32)
+    assert np.abs(audio.resample(tone, 32000, 8000)[100:-100]).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "can't be read as audio"),
+        (b"RIFF....WAVEfmt nonsense", "can't be read as audio"),
+        (np.zeros((0, 1)), "holds no samples"),
+        (np.array([0.1, np.nan]), "NaN or infinite"),
+        (np.zeros(50), "is silent"),
+    ],
+)
+def test_files_that_cannot_be_used_are_named(tmp_path, content, words):
+    path = tmp_path / "bad.wav"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        soundfile.write(path, content, 8000, subtype="FLOAT")
+    with pytest.raises(InputError, match=f"{path}: .*{words}.*replace or remove it"):
+        audio.read_mono(path, 8000)
+    with pytest.raises(InputError, match="missing.wav"):
+        audio.read(tmp_path / "missing.wav")
+
+
+def test_written_files_keep_what_exceeds_full_scale(tmp_path):
+    audio.write(tmp_path / "a.wav", np.array([0.0, 1.7, -2.5], np.float32), 8000)
+    assert audio.read(tmp_path / "a.wav")[0][:, 0].tolist() == pytest.approx([0.0, 1.7, -2.5])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_finds_audio_in_any_depth(tmp_path):
+    for name in ("b/c/x.WAV", "a.flac", "notes.txt", ".hidden.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in audio.audio_files(tmp_path)] == ["a.flac", "b/c/x.WAV"]

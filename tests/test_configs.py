@@ -1,0 +1,62 @@
+"""Every file under conf/ composes, and what it names can be built."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from separation.assembly import build
+from separation.cli import CONF, compose_config
+from separation.clip import AutoClip, FixedClip, NoClip
+from separation.errors import InputError
+
+CHOICES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name != "experiment"]
+EXTRA = {"fsdd": ["data.root=x"], "folder": ["data.root=x"]}
+
+
+@pytest.mark.parametrize("path", CHOICES, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_every_choice_builds(path: Path):
+    group = path.parent.name
+    config = compose_config("config", [f"{group}={path.stem}", *EXTRA.get(path.stem, [])])
+    if group == "model":
+        config.model.hidden_size = 4
+        network = build(config, "model.network")
+        assert network(torch.rand(1, 4, 129))
+        build(config, "model.loss")
+        build(config, "model.separator")
+    else:
+        arguments = {"params": [torch.nn.Parameter(torch.zeros(1))]} if group == "optimizer" else {}
+        assert build(config, group, **arguments) is not None
+
+
+def test_the_defaults_are_the_papers_clipping_on_the_demo_corpus():
+    config = compose_config("config", [])
+    assert config.data._target_ == "separation.data.demo.DemoCorpus"
+    assert config.model.loss._target_ == "separation.losses.MaskInferenceLoss"
+    clipper = build(config, "clip")
+    assert type(clipper) is AutoClip and clipper.p == 10
+
+
+def test_clipping_choices():
+    assert type(build(compose_config("config", ["clip=none"]), "clip")) is NoClip
+    clipper = build(compose_config("config", ["clip=fixed", "clip.max_norm=0.25"]), "clip")
+    assert type(clipper) is FixedClip and clipper.max_norm == 0.25
+
+
+def test_bad_values_are_sentences_that_name_the_key():
+    with pytest.raises(InputError, match=r"^clip\.p: expected a percentile in \[0, 100\], got 101$"):
+        build(compose_config("config", ["clip.p=101"]), "clip")
+    with pytest.raises(InputError, match="^trainer.batch_size=0: expected a whole number of at least 1$"):
+        build(compose_config("config", ["trainer.batch_size=0"]), "trainer")
+    with pytest.raises(InputError, match="clip: .*unexpected keyword argument 'q'"):
+        build(compose_config("config", ["+clip.q=1"]), "clip")
+    with pytest.raises(InputError, match="clip=3: expected settings with a _target_"):
+        build(OmegaConf.create({"clip": 3}), "clip")
+
+
+@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "separation_evil.run"])
+def test_settings_cannot_name_foreign_code(target):
+    config = compose_config("config", [f"++model.loss._target_={target}"])
+    with pytest.raises(InputError, match=f"model.loss._target_={target}: only classes of separation"):
+        build(config, "model.loss")

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import torch
+
+from separation.metrics import best_permutation, bss_eval, si_sdr
+
+
+def signals(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_si_sdr_of_orthogonal_noise_in_closed_form():
+    time = torch.arange(8000) / 8000
+    reference, noise = torch.sin(2 * torch.pi * 100 * time), torch.sin(2 * torch.pi * 200 * time)
+    for ratio in (0.01, 1.0, 30.0):
+        # ||s||^2 / ||ratio n||^2 with equal energies; the estimate's scale does not matter.
+        assert si_sdr(7 * (reference + ratio * noise), reference).item() == pytest.approx(-20 * np.log10(ratio), abs=1e-4)
+
+
+def test_si_sdr_equals_musevals_one_tap_bss_eval():
+    reference = signals(4, 2, 3000)
+    estimate = reference + 0.5 * reference.flip(1) + signals(4, 2, 3000).flip(-1)
+    for e, r in zip(estimate, reference, strict=True):
+        np.testing.assert_allclose(si_sdr(e, r).numpy(), bss_eval(e.numpy(), r.numpy(), 1).sdr, atol=1e-8)
+
+
+def test_silence_and_perfection_score_the_documented_limits():
+    reference = signals(2, 500)
+    assert si_sdr(torch.zeros(2, 500), reference).tolist() == [-100, -100]
+    assert si_sdr(reference, torch.zeros(2, 500)).tolist() == [-100, -100]
+    assert si_sdr(3 * reference, reference).tolist() == [100, 100]
+    assert bss_eval(np.zeros((2, 500)), reference.numpy(), 1).sdr.tolist() == [-100, -100]
+    assert np.isfinite(bss_eval(reference.numpy(), reference.numpy(), 1)).all()
+
+
+def test_full_bss_eval_forgives_a_filter():
+    references = signals(2, 4000).numpy()
+    filtered = np.stack([np.convolve(r, [0.2, 1.0, -0.5])[:4000] for r in references])
+    assert bss_eval(filtered, references, 1).sdr.max() < 10
+    assert bss_eval(filtered, references, 512).sdr.min() > 30
+
+
+def test_best_permutation_orders_estimates_by_reference():
+    references = signals(3, 3, 1000)
+    order = torch.tensor([[2, 0, 1], [0, 1, 2], [1, 2, 0]])
+    estimates = torch.stack([references[i][order[i]] for i in range(3)]) + 0.1 * signals(3, 3, 1000)
+    found = best_permutation(estimates, references)
+    assert torch.equal(found, order.argsort(1))

@@ -1,0 +1,154 @@
+"""The entry points as a user runs them."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import TINY, run_program
+
+from separation import checkpoint
+from separation.data import audio
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_folder_holds_everything_under_its_fixed_name(make_run):
+    run = make_run()
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        *("config.yaml", "checkpoints", "steps.csv", "epochs.csv", "scores.csv", "summary.json"),
+        *("audio", "tensorboard", "train.log"),
+    }
+    steps = read(run / "steps.csv")
+    assert [row["step"] for row in steps] == ["1", "2", "3"]
+    for key in ("train/loss", "train/grad_norm", "train/clip_threshold", "train/clip_coefficient"):
+        assert all(float(row[key]) > 0 for row in steps)
+    epochs = read(run / "epochs.csv")
+    assert [row["step"] for row in epochs] == ["2", "3"]
+    state = checkpoint.load(run / "checkpoints/last.pt", torch.device("cpu"))
+    assert (state["step"], state["epoch"]) == (3, 2)
+    history = state["clipper"]["history"].tolist()
+    assert history == [float(row["train/grad_norm"]) for row in steps]
+
+
+def test_scores_and_summary_agree(make_run):
+    run = make_run()
+    scores, summary = read(run / "scores.csv"), json.loads((run / "summary.json").read_text())
+    assert len(scores) == 4 and summary["num_mixtures"] == 2
+    for key in ("si_sdr", "si_sdr_improvement", "input_si_sdr"):
+        assert summary[key] == pytest.approx(sum(float(row[key]) for row in scores) / 4)
+    assert set(summary["oracle"]) == {"ideal_binary", "ideal_ratio", "phase_sensitive"}
+    assert summary["oracle"]["phase_sensitive"] > summary["input_si_sdr"]
+    assert {"command", "commit", "seed", "machine", "date"} <= set(summary["provenance"])
+    [folder] = [path for path in (run / "audio").iterdir() if path.name == "test-0000-00000"]
+    mixture, _ = audio.read(folder / "mixture.wav")
+    references = sum(audio.read(folder / f"reference_{i}.wav")[0] for i in (1, 2))
+    torch.testing.assert_close(torch.from_numpy(mixture), torch.from_numpy(references), atol=1e-6, rtol=0)
+
+
+def test_the_same_seed_twice_gives_the_same_bits(make_run):
+    first, second = make_run(), make_run("seed=0")
+    for key in ("train/loss", "train/grad_norm", "train/clip_threshold"):
+        assert [row[key] for row in read(first / "steps.csv")] == [row[key] for row in read(second / "steps.csv")]
+    other = make_run("seed=1")
+    assert read(first / "steps.csv")[0]["train/loss"] != read(other / "steps.csv")[0]["train/loss"]
+    # Every seed is tested on the same mixtures.
+    for run in (second, other):
+        assert [row["input_si_sdr"] for row in read(first / "scores.csv")] == [
+            row["input_si_sdr"] for row in read(run / "scores.csv")
+        ]
+
+
+def test_evaluation_again_gives_the_same_scores_with_either_metric(make_run, tmp_path):
+    run = shutil.copytree(make_run("model=whitened_kmeans"), tmp_path / "run")
+    before = json.loads((run / "summary.json").read_text())
+    for metrics in ("torch", "museval"):
+        result = run_program("evaluate.py", f"run={run}", f"metrics={metrics}", "bss_eval=true", cwd=make_run().parent)
+        assert result.returncode == 0, result.stderr
+        after = json.loads((run / "summary.json").read_text())
+        assert after["si_sdr"] == pytest.approx(before["si_sdr"], abs=1e-6)
+        assert after["bss_eval_sdr"] > after["si_sdr"]
+    assert "model's SIR (BSS Eval)" in result.stdout
+
+
+def test_evaluation_takes_overrides_of_the_runs_settings(make_run, speech_folder, tmp_path):
+    run = shutil.copytree(make_run(), tmp_path / "run")
+    arguments = [f"run={run}", "data=folder", f"data.root={speech_folder}", "data.num_test=3", "data.held_out=[anna,bert]"]
+    result = run_program("evaluate.py", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((run / "summary.json").read_text())
+    assert {split: scores["num_mixtures"] for split, scores in summary["splits"].items()} == {"test": 3, "test_unknown": 3}
+
+
+def test_a_sweep_goes_on_after_a_failed_job(speech_folder, tmp_path):
+    arguments = ["--multirun", "data=folder", f"data.root={speech_folder}", "run_dir=sweep", "clip.p=101,50,10", *TINY]
+    result = run_program("train.py", *arguments, cwd=tmp_path)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr + result.stdout
+    assert "clip.p: expected a percentile in [0, 100], got 101" in result.stderr
+    assert "1 of 3 runs failed" in result.stderr
+    folders = sorted(path.parent.name for path in (tmp_path / "sweep").rglob("summary.json"))
+    assert len(folders) == 2 and all("clip.p=" in name for name in folders)
+    assert "SI-SDR improvement [dB]" in result.stdout
+
+
+BAD_RUNS = {
+    "missing root": (["data=folder"], 2, "data.root"),
+    "no such root": (["data=folder", "data.root=nowhere"], 1, "data.root=nowhere: no such folder"),
+    "group value": (["clip=autoclop"], 2, "autoclip"),
+    "unknown key": (["clip.q=1"], 2, "clip.q"),
+    "clip.p": (["clip.p=101"], 1, "clip.p: expected a percentile in [0, 100], got 101"),
+    "no test": (["data.num_test=0"], 1, "data.num_test=0: expected a whole number of at least 1"),
+    "no limit": (["trainer.max_steps=null"], 1, "trainer.max_steps, trainer.max_epochs: give at least one"),
+    "device": (["device=quantum"], 1, "device=quantum: can't be used here"),
+    "run_dir": (["run_dir=file/run"], 1, "file"),
+    "syntax": (["clip.p=[1"], 2, "no viable alternative at input '[1'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RUNS)
+def test_bad_settings_end_with_a_sentence(case, speech_folder, tmp_path):
+    arguments, status, words = BAD_RUNS[case]
+    (tmp_path / "file").touch()
+    given = [] if "data=folder" in arguments else ["data=folder", f"data.root={speech_folder}"]
+    result = run_program("train.py", "run_dir=run", *given, *arguments, cwd=tmp_path)
+    assert result.returncode == status, result.stderr
+    assert "Traceback" not in result.stderr and words in result.stderr
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_a_used_run_folder_is_refused(make_run, speech_folder):
+    run = make_run()
+    before = (run / "config.yaml").read_bytes()
+    result = run_program("train.py", "data=folder", f"data.root={speech_folder}", f"run_dir={run}", *TINY, cwd=run.parent)
+    assert result.returncode == 1 and "holds a run already; choose another folder" in result.stderr
+    assert (run / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("program", ["evaluate.py", "separate.py", "scripts/export_nussl.py"])
+def test_damaged_runs_end_with_a_sentence(program, make_run, tmp_path):
+    extra = [f"input={make_run()}/audio"] if program == "separate.py" else []
+
+    def error(run) -> str:
+        result = run_program(program, f"run={run}", *extra, cwd=tmp_path)
+        assert result.returncode in (1, 2) and "Traceback" not in result.stderr, result.stderr
+        return result.stderr
+
+    assert "is no run folder (it has no config.yaml)" in error(tmp_path)
+    run = shutil.copytree(make_run(), tmp_path / "run")
+    best = run / "checkpoints/best.pt"
+    whole = best.read_bytes()
+    best.write_bytes(whole[: len(whole) // 2])
+    assert "best.pt: is damaged or cut short" in error(run)
+    torch.save({"format": 1, "network": {"x": torch.zeros(1)}}, best)
+    assert "best.pt: its parameters don't fit" in error(run)
+    best.unlink()
+    assert "has no checkpoints/best.pt" in error(run)
+    best.write_bytes(whole)
+    (run / "config.yaml").write_text("a: [1")
+    assert "config.yaml: can't be read" in error(run)
