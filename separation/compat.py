@@ -78,7 +78,7 @@ def _import_sox() -> None:
     if shutil.which("sox"):
         return
     popen = os.popen
-    os.popen = lambda *_: io.StringIO()  # type: ignore[assignment,misc,return-value]
+    os.popen = lambda *_: io.StringIO()  # type: ignore[assignment]
     try:
         importlib.import_module("sox")
     finally:

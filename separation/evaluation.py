@@ -101,18 +101,17 @@ class Evaluator:
         order = sorted(range(len(mixtures)), key=mixtures.length)
         batches = [order[i : i + self.settings.batch_size] for i in range(0, len(order), self.settings.batch_size)]
         rows: dict[int, list[Row]] = {}
-        bar = tqdm(total=len(order), unit="mixture", desc=mixtures.split, disable=None if self.settings.progress else True)
-        with bar:
+        hidden = None if self.settings.progress else True  # None: hidden where there is no terminal
+        with tqdm(total=len(order), unit="mixture", desc=mixtures.split, disable=hidden) as bar:
             for indices in batches:
                 batch = mixtures.whole(indices)
                 estimates = self._separate(batch)
-                for index, item in zip(indices, self._rows(mixtures, indices, batch, estimates), strict=True):
-                    rows[index] = item
+                rows |= zip(indices, self._rows(mixtures, indices, batch, estimates), strict=True)
                 for i, index in enumerate(indices):
                     if index < self.settings.num_audio:
-                        length = int(batch.num_samples[i])
-                        folder = audio_folder / batch.names[i]
-                        write_audio(folder, batch.sources[i, :, :length], estimates[i, :, :length], mixtures.store.sample_rate)
+                        inside = slice(int(batch.num_samples[i]))
+                        signals = batch.sources[i, :, inside], estimates[i, :, inside]
+                        write_audio(audio_folder / batch.names[i], *signals, mixtures.store.sample_rate)
                 bar.update(len(indices))
         return [row for index in sorted(rows) for row in rows[index]]
 

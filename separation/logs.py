@@ -15,7 +15,15 @@ STEP_COLUMNS = (
     "train/clip_coefficient",
     "train/seconds",
 )
-EPOCH_COLUMNS = ("epoch", "step", "train/loss", "valid/loss", "train/clipped_fraction", "train/skipped_steps", "seconds")
+EPOCH_COLUMNS = (
+    "epoch",
+    "step",
+    "train/loss",
+    "valid/loss",
+    "train/clipped_fraction",
+    "train/skipped_steps",
+    "seconds",
+)
 
 
 class MetricsLog:
@@ -28,7 +36,7 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...], tensorboard: Path) -> None:
-        self._file = open(path, "w", newline="", encoding="utf-8")
+        self._file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115 (see close)
         self._rows = csv.DictWriter(self._file, columns)
         self._rows.writeheader()
         # Imported here since it costs a second, and only training needs it.

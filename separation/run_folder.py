@@ -60,7 +60,7 @@ class RunFolder:
         """
         folder = cls(path)
         if not folder.config.is_file():
-            raise InputError(f"run={path}: is no run folder (it has no config.yaml); give the folder that train.py wrote")
+            raise InputError(f"run={path}: is no run folder (it has no config.yaml); give one that train.py wrote")
         if not folder.best.is_file():
             raise InputError(f"run={path}: has no checkpoints/best.pt; train it for at least one epoch first")
         return folder

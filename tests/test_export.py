@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from conftest import run_program, voice
 
+from separation.assembly import load_model
 from separation.cli import run_config
 from separation.compat import nussl
-from separation.assembly import load_model
 from separation.metrics import si_sdr
 from separation.run_folder import RunFolder
 from separation.separators import separate

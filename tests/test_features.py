@@ -55,7 +55,9 @@ def test_lengths_that_do_not_fit_are_named(window, hop):
 def test_targets_follow_their_formulas():
     sources = random_sources(1, 2, 2000)
     feats = features(sources, Stft())
-    spectra = [scipy.signal.stft(s, nperseg=256, noverlap=192, window=window())[2].T for s in sources[0].double().numpy()]
+    spectra = [
+        scipy.signal.stft(s, nperseg=256, noverlap=192, window=window())[2].T for s in sources[0].double().numpy()
+    ]
     mixture = sum(spectra)
     for i, spectrum in enumerate(spectra):
         in_phase = np.abs(spectrum) * np.cos(np.angle(spectrum) - np.angle(mixture))

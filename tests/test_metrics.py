@@ -14,7 +14,9 @@ def test_si_sdr_of_orthogonal_noise_in_closed_form():
     reference, noise = torch.sin(2 * torch.pi * 100 * time), torch.sin(2 * torch.pi * 200 * time)
     for ratio in (0.01, 1.0, 30.0):
         # ||s||^2 / ||ratio n||^2 with equal energies; the estimate's scale does not matter.
-        assert si_sdr(7 * (reference + ratio * noise), reference).item() == pytest.approx(-20 * np.log10(ratio), abs=1e-4)
+        assert si_sdr(7 * (reference + ratio * noise), reference).item() == pytest.approx(
+            -20 * np.log10(ratio), abs=1e-4
+        )
 
 
 def test_si_sdr_equals_musevals_one_tap_bss_eval():

@@ -17,7 +17,7 @@ def test_outputs_have_one_value_or_embedding_a_bin():
     magnitude = torch.rand(2, 30, 129)
     output = masks(magnitude)
     assert list(output) == ["mask"] and output["mask"].shape == (2, 30, 129, 3)
-    assert 0 <= output["mask"].min() and output["mask"].max() <= 1
+    assert output["mask"].min() >= 0 and output["mask"].max() <= 1
     output = embeddings(magnitude)
     assert list(output) == ["embedding"] and output["embedding"].shape == (2, 30, 129, 5)
     torch.testing.assert_close(output["embedding"].norm(dim=-1), torch.ones(2, 30, 129))

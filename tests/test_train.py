@@ -78,11 +78,20 @@ def test_evaluation_again_gives_the_same_scores_with_either_metric(make_run, tmp
 
 def test_evaluation_takes_overrides_of_the_runs_settings(make_run, speech_folder, tmp_path):
     run = shutil.copytree(make_run(), tmp_path / "run")
-    arguments = [f"run={run}", "data=folder", f"data.root={speech_folder}", "data.num_test=3", "data.held_out=[anna,bert]"]
+    arguments = [
+        f"run={run}",
+        "data=folder",
+        f"data.root={speech_folder}",
+        "data.num_test=3",
+        "data.held_out=[anna,bert]",
+    ]
     result = run_program("evaluate.py", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     summary = json.loads((run / "summary.json").read_text())
-    assert {split: scores["num_mixtures"] for split, scores in summary["splits"].items()} == {"test": 3, "test_unknown": 3}
+    assert {split: scores["num_mixtures"] for split, scores in summary["splits"].items()} == {
+        "test": 3,
+        "test_unknown": 3,
+    }
 
 
 def test_a_sweep_goes_on_after_a_failed_job(speech_folder, tmp_path):
@@ -125,7 +134,9 @@ def test_bad_settings_end_with_a_sentence(case, speech_folder, tmp_path):
 def test_a_used_run_folder_is_refused(make_run, speech_folder):
     run = make_run()
     before = (run / "config.yaml").read_bytes()
-    result = run_program("train.py", "data=folder", f"data.root={speech_folder}", f"run_dir={run}", *TINY, cwd=run.parent)
+    result = run_program(
+        "train.py", "data=folder", f"data.root={speech_folder}", f"run_dir={run}", *TINY, cwd=run.parent
+    )
     assert result.returncode == 1 and "holds a run already; choose another folder" in result.stderr
     assert (run / "config.yaml").read_bytes() == before
 

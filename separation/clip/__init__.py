@@ -1,12 +1,12 @@
 """Gradient clipping for any PyTorch training loop; needs torch and NumPy only.
 
-    from separation.clip import AutoClip
+from separation.clip import AutoClip
 
-    clipper = AutoClip(p=10)
-    ...
-    loss.backward()
-    if clipper.clip_(model.parameters()).should_step:
-        optimizer.step()
+clipper = AutoClip(p=10)
+...
+loss.backward()
+if clipper.clip_(model.parameters()).should_step:
+    optimizer.step()
 """
 
 from separation.clip.autoclip import AutoClip

@@ -228,7 +228,7 @@ def child_main() -> None:
 
     chunks: list[bytes] = []
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)  # type: ignore[untyped-decorator]
     def receive(samples: int | None, count: int, _events: int) -> int:
         if samples and count:
             chunks.append(ctypes.string_at(samples, 2 * count))

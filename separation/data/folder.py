@@ -65,14 +65,15 @@ class FolderCorpus(Corpus):
         every = [path for paths in speakers.values() for path in paths]
         pieces: dict[str, list[tuple[str, str, np.ndarray]]] = defaultdict(list)
         for path, samples in files.decode_all(every, self.sample_rate):
-            name = path.relative_to(root)
+            relative = path.relative_to(root)
             for number, piece in enumerate(self._cut(samples)):
-                pieces[name.parts[0]].append((name.as_posix(), f"{name.as_posix()}#{number}", piece))
+                pieces[relative.parts[0]].append((relative.as_posix(), f"{relative.as_posix()}#{number}", piece))
         for speaker, items in pieces.items():
             by_file = len(speakers[speaker]) >= 3
-            splits = self._splits(speaker, sorted({item[0 if by_file else 1] for item in items}))
-            for file_name, piece_name, piece in items:
-                yield Recording(piece_name, speaker, splits[file_name if by_file else piece_name], piece)
+            units = [file if by_file else name for file, name, _ in items]
+            splits = self._splits(speaker, sorted(set(units)))
+            for unit, (_, name, piece) in zip(units, items, strict=True):
+                yield Recording(name, speaker, splits[unit], piece)
 
     def _files(self) -> dict[str, list[Path]]:
         root = files.corpus_root(self.root)

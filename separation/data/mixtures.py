@@ -107,10 +107,10 @@ class DrawnMixtures:
         """The mixture number `index` of an epoch."""
         count = self.mixing.num_sources
         numbers = uniforms(3 * count + 1, seed=self.seed, stream=self._stream, epoch=epoch, index=index)
-        who, what, where, level = np.split(numbers, [count, 2 * count, 3 * count])
+        who, what, where, level = (part.tolist() for part in np.split(numbers, [count, 2 * count, 3 * count]))
         speakers = [self._speakers[i] for i in choose_distinct(len(self._speakers), who)]
         utterances = tuple(speaker[int(u * len(speaker))] for speaker, u in zip(speakers, what, strict=True))
-        decibels = np.linspace(0.5, -0.5, count) * self.mixing.level_range * level
+        decibels = np.linspace(0.5, -0.5, count) * self.mixing.level_range * level[0]
         gains = tuple(
             float(self.mixing.rms / utterance.rms * 10 ** (decibel / 20))
             for utterance, decibel in zip(utterances, decibels, strict=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock
 
 from separation.data.corpus import Corpus, Recording
 from separation.errors import InputError
@@ -68,7 +69,10 @@ def open_store(corpus: Corpus) -> SampleStore:
     folder = Path(corpus.store) / f"{corpus.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if not folder.is_dir():
         try:
-            _build(folder, text, corpus.recordings())
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_suffix(".lock")):  # runs that start together build it once
+                if not folder.is_dir():
+                    _build(folder, text, corpus.recordings())
         except OSError as error:
             raise InputError(f"data.store={corpus.store}: can't write {error.filename or folder} ({error})") from error
         size = (folder / "samples.i16").stat().st_size
@@ -78,7 +82,7 @@ def open_store(corpus: Corpus) -> SampleStore:
 
 def _build(folder: Path, source: str, recordings: Iterable[Recording]) -> None:
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
     try:
         with (
             open(temporary / "samples.i16", "wb") as samples,
@@ -95,11 +99,7 @@ def _build(folder: Path, source: str, recordings: Iterable[Recording]) -> None:
                 rms = math.sqrt(np.mean(np.square(recording.samples, dtype=np.float64)))
                 rows.writerow([*recording[:3], start, len(values), scale, rms])
         (temporary / "source.json").write_text(source, encoding="utf-8")
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # another process was faster: its store is as good
-                raise
+        temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

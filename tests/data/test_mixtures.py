@@ -29,7 +29,7 @@ def test_speakers_differ_and_levels_are_uniform_in_0_to_5_db(store):
     mixtures = [drawn(store).draw(index) for index in range(500)]
     assert all(a.speaker != b.speaker for (a, b) in (mixture.utterances for mixture in mixtures))
     levels = [20 * np.log10(g1 * u1.rms / (g2 * u2.rms)) for _, (u1, u2), (g1, g2), _ in mixtures]
-    assert 0 <= min(levels) and max(levels) <= 5
+    assert min(levels) >= 0 and max(levels) <= 5
     assert np.mean(levels) == pytest.approx(2.5, abs=0.2)
     # The gains are symmetric about the utterances' common level.
     assert all(g1 * u1.rms * g2 * u2.rms == pytest.approx(0.05**2) for _, (u1, u2), (g1, g2), _ in mixtures)
@@ -56,7 +56,9 @@ def test_excerpts_are_slices_at_their_gain(store):
                 np.testing.assert_array_equal(source[: utterance.num_samples], samples)
                 assert not source[utterance.num_samples :].any()
             else:
-                offsets = [o for o in range(utterance.num_samples - 899) if np.array_equal(samples[o : o + 900], source)]
+                offsets = [
+                    o for o in range(utterance.num_samples - 899) if np.array_equal(samples[o : o + 900], source)
+                ]
                 assert len(offsets) == 1
 
 

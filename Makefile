@@ -1,0 +1,34 @@
+# `make demo`: trains on speech that this machine makes, and prints how well two voices come apart.
+# `make test`: style, types and tests. Both need nothing but Python 3.11+ and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: demo test quicktest lint clean
+
+demo: $(BIN)/installed
+	recipes/demo/run.sh
+
+test: lint
+	pytest
+
+quicktest: lint
+	pytest -m "not slow"
+
+lint: $(BIN)/installed
+	ruff check
+	ruff format --check
+	mypy separation
+
+$(BIN)/installed: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps nussl==1.1.9
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) cache

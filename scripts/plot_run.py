@@ -1,0 +1,31 @@
+"""Draws runs: `python scripts/plot_run.py FOLDER [FOLDER ...] OUTPUT.png`.
+
+Of run folders: their training loss, gradient norm and threshold. Of one audio folder (RUN_DIR/audio/NAME): the
+spectrograms of its mixture, estimates and references.
+"""
+
+import sys
+from pathlib import Path
+
+from separation import cli
+from separation.errors import InputError
+from separation.plots import spectrogram_figure, training_figure
+from separation.run_folder import RunFolder
+
+
+def main() -> None:
+    """Writes the figure."""
+    *folders, output = [Path(argument) for argument in sys.argv[1:]] or [Path()]
+    if not folders or output.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{__doc__}\ngot: {' '.join(sys.argv[1:]) or 'nothing'}")
+    if (folders[0] / "mixture.wav").is_file():
+        figure = spectrogram_figure(folders[0])
+    else:
+        figure = training_figure([RunFolder(folder) for folder in folders])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, dpi=110)
+    print(output)
+
+
+if __name__ == "__main__":
+    cli.entry_point(main)

@@ -1,0 +1,113 @@
+"""Run folders to figures."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")  # figures are files here, on machines without a screen too
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from separation.data import audio
+from separation.errors import InputError
+from separation.features import Stft
+from separation.run_folder import RunFolder
+
+DYNAMIC_RANGE_DB = 60
+SMOOTHING_STEPS = 50
+
+
+def spectrogram_figure(folder: Path) -> Figure:
+    """The mixture, and below it each estimate beside its reference, as log-magnitude spectrograms.
+
+    Args:
+        folder: one of a run's `audio/*` folders.
+
+    Raises:
+        InputError: it holds no mixture.
+    """
+    if not (folder / "mixture.wav").is_file():
+        raise InputError(f"{folder}: holds no mixture.wav; give one of the folders in a run's audio folder")
+    count = len(list(folder.glob("reference_*.wav")))
+    size = (9, 2.2 * (count + 1))
+    figure, axes = plt.subplots(count + 1, 2, figsize=size, sharex=True, sharey=True, layout="constrained")
+    names: list[tuple[str, str | None]] = [("mixture", None)]
+    names += [(f"estimate_{i}", f"reference_{i}") for i in range(1, count + 1)]
+    peak = None
+    for row, pair in zip(axes, names, strict=True):
+        for axis, name in zip(row, pair, strict=True):
+            if name is None:
+                axis.axis("off")
+                continue
+            samples, rate = audio.read(folder / f"{name}.wav")
+            decibels = 20 * np.log10(Stft()(torch.from_numpy(samples[:, 0])).abs().numpy().T + 1e-10)
+            peak = decibels.max() if peak is None else peak
+            image = _spectrogram(axis, decibels - peak, len(samples) / rate, rate)
+            axis.set_title(name.replace("_", " "), fontsize=10)
+    for row in axes:
+        row[0].set_ylabel("frequency [kHz]")
+    for axis in axes[-1]:
+        axis.set_xlabel("time [s]")
+    figure.colorbar(image, ax=axes, label="level [dB of the mixture's peak]", shrink=0.6)
+    return figure
+
+
+def _spectrogram(axis: Axes, decibels: np.ndarray, seconds: float, rate: int) -> Any:
+    return axis.imshow(
+        decibels,
+        origin="lower",
+        aspect="auto",
+        extent=(0, seconds, 0, rate / 2000),
+        vmin=-DYNAMIC_RANGE_DB,
+        vmax=0,
+        cmap="magma",
+    )
+
+
+def training_figure(folders: Sequence[RunFolder]) -> Figure:
+    """Training loss, gradient norm and clipping threshold over steps, a colour a run."""
+    figure, (losses, norms) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    for number, folder in enumerate(folders):
+        steps = read_columns(folder.steps)
+        color = f"C{number}"
+        losses.plot(*_smooth(steps["step"], steps["train/loss"]), color=color, label=folder.path.name)
+        norms.plot(*_smooth(steps["step"], steps["train/grad_norm"]), color=color, label=folder.path.name)
+        if np.isfinite(steps["train/clip_threshold"]).any():
+            norms.plot(steps["step"], steps["train/clip_threshold"], color=color, linestyle=":", label="its threshold")
+    losses.set_ylabel(f"training loss (mean of {SMOOTHING_STEPS} steps)")
+    norms.set_ylabel(f"gradient norm (mean of {SMOOTHING_STEPS} steps)")
+    for axis in (losses, norms):
+        axis.set_xlabel("step")
+        axis.set_yscale("log")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    return figure
+
+
+def read_columns(path: Path) -> dict[str, np.ndarray]:
+    """A CSV file of numbers as one float64 array a column.
+
+    Raises:
+        InputError: there is no such file, or it holds no rows.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}); give a folder that train.py wrote") from error
+    if not rows:
+        raise InputError(f"{path}: holds no rows; train for at least one step")
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def _smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Running means, each at its window's last step."""
+    window = min(SMOOTHING_STEPS, len(values))
+    return steps[window - 1 :], np.convolve(values, np.full(window, 1 / window), mode="valid")
