@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import sys
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -13,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from separation import atomic
@@ -21,6 +22,7 @@ from separation.errors import InputError
 from separation.run_folder import RunFolder
 
 CONF = Path(__file__).parent.parent / "conf"
+LONGEST_NAME = 100
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, OSError)
 
 
@@ -30,7 +32,7 @@ def sentence(error: BaseException) -> str:
         key = getattr(error, "full_key", None) or str(error).rpartition(" ")[2]
         return f"{key}: has no value; give it one, as in {key}=VALUE"
     if isinstance(error, OSError) and not isinstance(error, InputError) and error.filename:
-        return f"{error.filename}: {error.strerror}; give a path that can be used"
+        return f"{error.filename}: {error.strerror}; give another path (run_dir, data.store, output) or mend this one"
     text = str(error).strip()
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
         text += f" ({str(error.__cause__).strip().splitlines()[0]})"
@@ -75,6 +77,15 @@ def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]
             atomic.write_text(RunFolder(folder).error, sentence(error) + "\n")
 
     return wrapper
+
+
+def folder_name(overrides: str) -> str:
+    """A sweep's overrides as the name of a run's folder: without slashes, and short enough for any file system."""
+    name = overrides.replace("/", "_")
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}-{zlib.crc32(name.encode()):08x}"
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)  # conf/config.yaml asks for it
 
 
 def log_to_file(path: Path) -> None:

@@ -31,7 +31,8 @@ class EvaluationSettings:
     """How a model is scored.
 
     Args:
-        metrics: `museval` (its BSS Eval with one tap, whose SDR is the SI-SDR) or `torch` (the same numbers, faster).
+        metrics: `museval` (its BSS Eval with one tap, whose SDR is the SI-SDR) or `torch` (the same numbers, faster);
+            the oracles are always scored by the latter.
         bss_eval: adds SDR, SIR and SAR of BSS Eval with 512 taps, by museval; about half a second a mixture.
         batch_size: mixtures at once.
         num_audio: of each split's first mixtures, so many are written as audio files.
@@ -138,7 +139,7 @@ class Evaluator:
         }
         columns["si_sdr_improvement"] = columns["si_sdr"] - columns["input_si_sdr"]
         for name, estimate in self._oracles(batch).items():
-            columns[f"oracle_{name}"] = score(estimate, batch.sources, batch.num_samples)
+            columns[f"oracle_{name}"] = si_sdr_by_torch(estimate, batch.sources, batch.num_samples)
         for i, index in enumerate(indices):
             length = int(batch.num_samples[i])
             extra = self._bss_eval(batch.sources[i, :, :length], estimates[i, :, :length])
