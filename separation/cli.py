@@ -33,10 +33,13 @@ def sentence(error: BaseException) -> str:
         return f"{key}: has no value; give it one, as in {key}=VALUE"
     if isinstance(error, OSError) and not isinstance(error, InputError) and error.filename:
         return f"{error.filename}: {error.strerror}; give another path (run_dir, data.store, output) or mend this one"
-    text = str(error).strip()
-    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
-        text += f" ({str(error.__cause__).strip().splitlines()[0]})"
-    return text
+    text = str(error)
+    if isinstance(error, HydraException):
+        text = text.partition("Config search path")[0]
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            text += f" ({str(error.__cause__).strip().splitlines()[0]})"
+        text = " ".join(text.split())  # Hydra lists choices a line each
+    return text.strip()
 
 
 def fail(error: BaseException) -> NoReturn:
@@ -72,7 +75,7 @@ def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]
             run(config, folder)
         except USER_ERRORS as error:
             if hydra_config.mode != RunMode.MULTIRUN:
-                raise
+                fail(error)
             print(f"error: {folder.name}: {sentence(error)}", file=sys.stderr)
             atomic.write_text(RunFolder(folder).error, sentence(error) + "\n")
 

@@ -29,27 +29,28 @@ def whitened_kmeans(embedding: Tensor, assignment: Tensor, weight: Tensor) -> Te
     """L_WKM = D - tr((V'V)^-1 V'Y (Y'Y)^-1 Y'V) (Wang et al., 2018): D - C at best for C sources.
 
     Solved by Cholesky's decomposition of V'V + 1e-6 (tr(V'V) / D) I, since a plain inverse fails near perfect
-    embeddings, where V'V has rank C; in float64, since the rounding of float32 sums is as large as that ridge. Y'Y is
-    diagonal; a source without bins counts as one.
+    embeddings, where V'V has rank C. Y'Y is diagonal; a source without bins counts as one.
 
     Args:
-        embedding: V, shape (batch, bin, D).
-        assignment: Y, one-hot, shape (batch, bin, source).
-        weight: of each bin, shape (batch, bin); bins of weight 0 count nowhere.
+        embedding: V, shape (batch, frame, frequency, D).
+        assignment: Y, one-hot, shape (batch, frame, frequency, source).
+        weight: of each bin, shape (batch, frame, frequency); bins of weight 0 count nowhere.
 
     Returns:
         Shape (batch,), float64.
     """
-    embedding, assignment, weight = embedding.double(), assignment.double(), weight.double()
     size = embedding.shape[-1]
-    weighted = (embedding * weight.unsqueeze(-1)).transpose(1, 2)
-    gram = weighted @ embedding
+    weighted = (embedding * weight.unsqueeze(-1)).transpose(2, 3)
+    # Summed over frequencies in the embedding's precision and over frames in float64: the rounding of float32 sums
+    # over all bins would be as large as the ridge.
+    gram = (weighted @ embedding).double().sum(1)
+    cross = (weighted @ assignment).double().sum(1)
+    counts = (assignment * weight.unsqueeze(-1)).double().sum((1, 2)).clamp(min=1)
     trace = gram.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None]
     # A silent utterance has no bins: its Gram matrix is zero, and the identity in its place makes the loss D.
     ridge = torch.where(trace > 0, 1e-6 / size * trace, 1.0)
     factor = torch.linalg.cholesky(gram + ridge * torch.eye(size, device=gram.device, dtype=gram.dtype))
-    counts = (assignment * weight.unsqueeze(-1)).sum(1, keepdim=True).clamp(min=1)
-    whitened = torch.linalg.solve_triangular(factor, weighted @ assignment / counts.sqrt(), upper=False)
+    whitened = torch.linalg.solve_triangular(factor, cross / counts.sqrt().unsqueeze(1), upper=False)
     return size - whitened.square().sum((1, 2))
 
 
@@ -74,6 +75,5 @@ class WhitenedKMeansLoss:
 
     def __call__(self, outputs: Outputs, features: Features) -> Tensor:
         """Args: `embedding` of shape (batch, frame, frequency, D). Returns a scalar."""
-        weight = features.audible(self.threshold).flatten(1)
-        embedding = outputs["embedding"].flatten(1, 2)
-        return whitened_kmeans(embedding, features.dominant_source.flatten(1, 2), weight).mean()
+        weight = features.audible(self.threshold)
+        return whitened_kmeans(outputs["embedding"], features.dominant_source, weight).mean()

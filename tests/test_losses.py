@@ -13,41 +13,43 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def unit_embeddings(batch: int, bins: int, size: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    raw = torch.rand(batch, bins, size, generator=generator(), dtype=dtype)
+    """Shape (batch, frame, frequency, size) with ten frequencies."""
+    raw = torch.rand(batch, bins // 10, 10, size, generator=generator(), dtype=dtype)
     return torch.nn.functional.normalize(raw, dim=-1)
 
 
 def one_hot(batch: int, bins: int, count: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    labels = torch.randint(count, (batch, bins), generator=generator(1))
+    labels = torch.randint(count, (batch, bins // 10, 10), generator=generator(1))
     return torch.nn.functional.one_hot(labels, count).to(dtype)
 
 
 def reference_whitened_kmeans(v: np.ndarray, y: np.ndarray) -> float:
     """The paper's equation with explicit inverses."""
+    v, y = v.reshape(-1, v.shape[-1]), y.reshape(-1, y.shape[-1])
     middle = np.linalg.inv(v.T @ v) @ v.T @ y @ np.linalg.inv(y.T @ y) @ y.T @ v
-    return v.shape[1] - np.trace(middle)
+    return v.shape[-1] - np.trace(middle)
 
 
 def test_whitened_kmeans_equals_explicit_inverses():
     v, y = unit_embeddings(3, 400, 6), one_hot(3, 400, 2)
     expected = [reference_whitened_kmeans(a, b) for a, b in zip(v.numpy(), y.numpy(), strict=True)]
     for dtype in (torch.float64, torch.float32):
-        loss = whitened_kmeans(v.to(dtype), y.to(dtype), torch.ones(3, 400, dtype=dtype))
+        loss = whitened_kmeans(v.to(dtype), y.to(dtype), torch.ones(3, 40, 10, dtype=dtype))
         np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-4)
 
 
 def test_whitened_kmeans_counts_only_bins_with_weight():
     v, y = unit_embeddings(1, 300, 5), one_hot(1, 300, 2)
-    weight = torch.ones(1, 300, dtype=torch.float64)
-    weight[:, 200:] = 0
-    expected = reference_whitened_kmeans(v[0, :200].numpy(), y[0, :200].numpy())
+    weight = torch.ones(1, 30, 10, dtype=torch.float64)
+    weight[:, 20:] = 0
+    expected = reference_whitened_kmeans(v[0, :20].numpy(), y[0, :20].numpy())
     assert whitened_kmeans(v, y, weight).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_perfect_embeddings_give_d_minus_c_with_a_finite_gradient():
     y = one_hot(1, 500, 2, torch.float32)
     v = (y @ torch.nn.functional.normalize(torch.rand(2, 20, generator=generator()), dim=-1)).requires_grad_()
-    loss = whitened_kmeans(v, y, torch.ones(1, 500))
+    loss = whitened_kmeans(v, y, torch.ones(1, 50, 10))
     assert loss.item() == pytest.approx(18, abs=1e-3)
     loss.sum().backward()
     assert v.grad.abs().max() < 1e-2
@@ -56,14 +58,14 @@ def test_perfect_embeddings_give_d_minus_c_with_a_finite_gradient():
 @pytest.mark.parametrize("case", ["one_source", "identical", "silent"])
 def test_degenerate_inputs_stay_finite(case):
     v = unit_embeddings(1, 200, 20, torch.float32)
-    y, weight = one_hot(1, 200, 2, torch.float32), torch.ones(1, 200)
+    y, weight = one_hot(1, 200, 2, torch.float32), torch.ones(1, 20, 10)
     limit = None
     if case == "one_source":
-        y = torch.nn.functional.one_hot(torch.zeros(1, 200, dtype=torch.long), 2).float()
+        y = torch.nn.functional.one_hot(torch.zeros(1, 20, 10, dtype=torch.long), 2).float()
     elif case == "identical":
-        v, limit = v[:, :1].expand_as(v), 19.0  # V spans one direction, in which Y explains everything
+        v, limit = v[:, :1, :1].expand_as(v), 19.0  # V spans one direction, in which Y explains everything
     else:
-        weight, limit = torch.zeros(1, 200), 20.0
+        weight, limit = torch.zeros(1, 20, 10), 20.0
     v = v.clone().requires_grad_()
     loss = whitened_kmeans(v, y, weight)
     loss.sum().backward()
@@ -74,8 +76,8 @@ def test_degenerate_inputs_stay_finite(case):
 
 
 def test_whitened_kmeans_gradient():
-    v, y = unit_embeddings(2, 12, 3).requires_grad_(), one_hot(2, 12, 2)
-    assert torch.autograd.gradcheck(lambda x: whitened_kmeans(x, y, torch.ones(2, 12, dtype=x.dtype)), v)
+    v, y = unit_embeddings(2, 20, 3).requires_grad_(), one_hot(2, 20, 2)
+    assert torch.autograd.gradcheck(lambda x: whitened_kmeans(x, y, torch.ones(2, 2, 10, dtype=x.dtype)), v)
 
 
 def test_l1_pit_equals_brute_force():
