@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -20,7 +20,7 @@ from separation.models import pick_device
 from separation.run_folder import RunFolder
 from separation.separators import Separator
 
-ALLOWED_TARGETS = ("separation.", "torch.optim.")
+ALLOWED_MODULES = ("separation.", "torch.optim.")
 
 
 def build(config: DictConfig, key: str, **arguments: Any) -> Any:
@@ -53,11 +53,23 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
 def _check_targets(node: Any, key: str) -> None:
     """A run folder's config may come from a stranger: it must not name code to run."""
     if isinstance(node, dict):
-        target = node.get("_target_")
-        if target is not None and not str(target).startswith(ALLOWED_TARGETS):
-            raise InputError(f"{key}._target_={target}: only classes of {' and '.join(ALLOWED_TARGETS)} are allowed")
+        if "_target_" in node and not _is_allowed(str(node["_target_"])):
+            raise InputError(
+                f"{key}._target_={node['_target_']}: only classes of {' and '.join(ALLOWED_MODULES)} are allowed"
+            )
         for name, child in node.items():
             _check_targets(child, f"{key}.{name}")
+
+
+def _is_allowed(target: str) -> bool:
+    """Whether a name leads to what one of the allowed modules defines, not to something that it imported."""
+    if not target.startswith(ALLOWED_MODULES):
+        return False
+    try:
+        found = get_object(target)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    return str(getattr(found, "__module__", "")).startswith(ALLOWED_MODULES)
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,10 @@ def build_data(config: DictConfig) -> Data:
     """
     corpus = build(config, "data")
     mixing = build(config, "mixing")
+    if config.model.num_sources != mixing.num_sources:
+        raise InputError(
+            f"model.num_sources={config.model.num_sources}: must equal mixing.num_sources={mixing.num_sources}"
+        )
     store = open_store(corpus)
     splits = {utterance.split for utterance in store.utterances}
     return Data(

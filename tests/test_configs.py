@@ -55,7 +55,9 @@ def test_bad_values_are_sentences_that_name_the_key():
         build(OmegaConf.create({"clip": 3}), "clip")
 
 
-@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "separation_evil.run"])
+@pytest.mark.parametrize(
+    "target", ["os.system", "separation_evil.run", "separation.provenance.subprocess.run", "separation.nothing"]
+)
 def test_settings_cannot_name_foreign_code(target):
     config = compose_config("config", [f"++model.loss._target_={target}"])
     with pytest.raises(InputError, match=f"model.loss._target_={target}: only classes of separation"):

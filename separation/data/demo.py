@@ -1,7 +1,7 @@
 """A corpus without a download: sentences spoken by the espeak-ng synthesiser in up to 80 distinct voices."""
 
-# A child process runs this module to speak one voice. It must start quickly, so torch (which `separation.data.audio`
-# imports) and tqdm are imported where the parent needs them.
+# A child process runs this module to speak one voice. It must start quickly, so what only the parent needs is imported
+# where the parent needs it.
 import ctypes
 import importlib.metadata
 import json
@@ -27,7 +27,6 @@ SENTENCES = range(8, 1001)
 ESPEAK_RATE = 22050
 VOLUME = 20  # per cent; above 30 the loudest voices are limited inside espeak-ng
 TIMEOUT_SECONDS = 1800
-BATCH = 64  # recordings resampled in one call; more would only take memory
 
 
 class Voice(NamedTuple):
@@ -121,6 +120,8 @@ class DemoCorpus(Corpus):
     def recordings(self) -> Iterator[Recording]:
         from tqdm import tqdm
 
+        from separation.data import audio
+
         _loader_version()
         known = {TRAIN: self.sentences, VALID: self.sentences // 8, TEST: self.sentences // 4}
         unknown = {TEST_UNKNOWN: self.sentences // 4}
@@ -139,10 +140,10 @@ class DemoCorpus(Corpus):
                 # The children run at most a few voices ahead, so that memory doesn't grow with the corpus.
                 while len(spoken) <= workers and (job := next(waiting, None)):
                     spoken.append(pool.submit(_speak, job[1], job[2][: sum(job[3].values())]))
-                samples = _resample(spoken.popleft().result(), self.sample_rate)
                 labels = [split for split, number in splits.items() for _ in range(number)]
-                for number, split in enumerate(labels):
-                    yield Recording(f"{speaker}/{number:04}", speaker, split, next(samples))
+                for number, (split, steps) in enumerate(zip(labels, spoken.popleft().result(), strict=True)):
+                    samples = audio.resample(steps / np.float32(32768), ESPEAK_RATE, self.sample_rate)
+                    yield Recording(f"{speaker}/{number:04}", speaker, split, samples)
 
 
 def _loader_version() -> str:
@@ -152,20 +153,6 @@ def _loader_version() -> str:
         raise InputError(
             "data=demo: the demo corpus needs espeak-ng; install it with: pip install espeakng-loader"
         ) from error
-
-
-def _resample(recordings: list[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:
-    """Converts 16-bit recordings at ESPEAK_RATE, each of shape (time,), to float32 at `sample_rate`."""
-    from separation.data import audio
-
-    for start in range(0, len(recordings), BATCH):  # a call per recording would take 15 times as long
-        batch = recordings[start : start + BATCH]
-        padded = np.zeros((max(map(len, batch)), len(batch)), np.float32)
-        for column, recording in enumerate(batch):
-            padded[: len(recording), column] = recording / np.float32(32768)
-        resampled = audio.resample(padded, ESPEAK_RATE, sample_rate)
-        for column, recording in enumerate(batch):
-            yield resampled[: -(-len(recording) * sample_rate // ESPEAK_RATE), column].copy()
 
 
 def _speak(voice: Voice, texts: list[str]) -> list[np.ndarray]:

@@ -51,6 +51,8 @@ class SampleStore:
                 Utterance(name, speaker, split, int(start), int(num_samples), float(scale), float(rms))
                 for name, speaker, split, start, num_samples, scale, rms in list(csv.reader(file))[1:]
             ]
+        if len(self.samples) != sum(utterance.num_samples for utterance in self.utterances):
+            raise InputError(f"{folder}: is damaged (index.csv and samples.i16 don't fit); remove it to build it again")
 
     def read(self, utterance: Utterance, offset: int, num_samples: int) -> np.ndarray:
         """`num_samples` samples from `offset` on at the recording's level, float32, shape (num_samples,)."""

@@ -21,7 +21,7 @@ def test_mono_is_the_mean_of_the_channels_at_the_asked_rate(tmp_path):
     mono = audio.read_mono(tmp_path / "a.wav", 8000)
     assert mono.shape == (8000,) and mono.dtype == np.float32
     expected = 0.25 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)
-    np.testing.assert_allclose(mono[200:-200], expected[200:-200], atol=1e-3)
+    np.testing.assert_allclose(mono[200:-200], expected[200:-200], atol=1e-4)
 
 
 def test_resampling_removes_what_the_new_rate_cannot_hold():

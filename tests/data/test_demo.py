@@ -119,16 +119,6 @@ def test_first_eight_voices_differ_in_pitch():
     assert all(higher / lower > 2 ** (1 / 12) for lower, higher in itertools.pairwise(pitches))
 
 
-def test_resampling_keeps_a_sine():
-    lengths = [22050, 11025]
-    sines = [np.round(16384 * np.sin(2 * np.pi * 500 * np.arange(n) / 22050)).astype(np.int16) for n in lengths]
-    resampled = list(demo._resample(sines, RATE))
-    assert [len(samples) for samples in resampled] == [8000, 4000]
-    for samples in resampled:
-        middle = np.arange(100, len(samples) - 100)
-        np.testing.assert_allclose(samples[middle], 0.5 * np.sin(2 * np.pi * 500 * middle / RATE), atol=2e-3)
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [("voices", 1), ("voices", 73), ("unknown_voices", 9), ("unknown_voices", -1), ("sentences", 7), ("voices", 2.0)],

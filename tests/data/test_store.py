@@ -56,14 +56,22 @@ def test_a_store_is_built_once_and_again_when_its_source_changes(tmp_path, caplo
     for version in (0, 0, 1):
         open_store(corpus(tmp_path, np.ones(10), version=version))
     assert caplog.text.count("Sample store") == 2
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
 
 
 @pytest.mark.parametrize("names", [("a", "bad"), ("a", "silent")])
 def test_a_failed_build_leaves_nothing(tmp_path, names):
     with pytest.raises(InputError, match=names[1]):
         open_store(corpus(tmp_path, np.ones(10), np.zeros(10), names=names))
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.suffix != ".lock"] == []
+
+
+def test_a_damaged_store_is_named(tmp_path):
+    open_store(corpus(tmp_path, np.ones(10)))
+    [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]
+    (folder / "samples.i16").write_bytes(b"1234")
+    with pytest.raises(InputError, match="is damaged .* remove it to build it again"):
+        open_store(corpus(tmp_path, np.ones(10)))
 
 
 def test_a_store_that_cannot_be_written_is_named(tmp_path):
