@@ -24,18 +24,26 @@ def kmeans(points: Tensor, weight: Tensor, num_clusters: int, restarts: int, ite
     least = points.new_full((len(points),), torch.inf)
     for _ in range(restarts):
         fractions = torch.rand(num_clusters, generator=generator).tolist()
-        centroids = _plus_plus(points, weight, fractions)
-        centroids, inertia = _lloyd(points, weight, centroids, iterations)
+        centroids = _lloyd(points, weight, _plus_plus(points, weight, fractions), iterations)
+        inertia = (weight * squared_distances(points, centroids).amin(1)).sum(1)
         better = inertia < least
         best[better], least[better] = centroids[better], inertia[better]
     return best
 
 
 def squared_distances(points: Tensor, centroids: Tensor) -> Tensor:
-    """Shape (batch, point, cluster)."""
-    cross = points @ centroids.transpose(1, 2)
-    norms = points.square().sum(-1, keepdim=True) + centroids.square().sum(-1).unsqueeze(1)
-    return (norms - 2 * cross).clamp(min=0)
+    """Shape (batch, cluster, point)."""
+    return (points.square().sum(-1).unsqueeze(1) - 2 * _closeness(points, centroids)).clamp(min=0)
+
+
+def nearest(points: Tensor, centroids: Tensor) -> Tensor:
+    """The nearest centroid of each point, shape (batch, point)."""
+    return _closeness(points, centroids).argmax(1)
+
+
+def _closeness(points: Tensor, centroids: Tensor) -> Tensor:
+    """<c, p> - ||c||^2 / 2: the larger, the nearer; shape (batch, cluster, point), along which torch is fastest."""
+    return centroids @ points.transpose(1, 2) - centroids.square().sum(-1, keepdim=True) / 2
 
 
 def _plus_plus(points: Tensor, weight: Tensor, fractions: list[float]) -> Tensor:
@@ -43,27 +51,27 @@ def _plus_plus(points: Tensor, weight: Tensor, fractions: list[float]) -> Tensor
     mass = weight
     centroids = points[:, :0]
     for fraction in fractions:
-        # Where every point lies on a centroid (or has no weight) any choice is as good: take the first by weight.
+        # Where every point lies on a centroid (or has no weight) any choice is as good: take one by weight.
         mass = torch.where(mass.sum(1, keepdim=True) > 0, mass, weight)
         total = mass.double().cumsum(1)
         chosen = torch.searchsorted(total, fraction * total[:, -1:], right=True).clamp(max=points.shape[1] - 1)
         new = points.gather(1, chosen.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
         centroids = torch.cat([centroids, new], 1)
-        mass = weight * squared_distances(points, centroids).amin(-1)
+        mass = weight * squared_distances(points, centroids).amin(1)
     return centroids
 
 
-def _lloyd(points: Tensor, weight: Tensor, centroids: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Centroids after Lloyd's algorithm, and their inertia, shape (batch,)."""
+def _lloyd(points: Tensor, weight: Tensor, centroids: Tensor, iterations: int) -> Tensor:
+    """Centroids after Lloyd's algorithm: until no point changes its cluster."""
+    clusters = torch.arange(centroids.shape[1], device=points.device)[:, None]
     labels = None
     for _ in range(iterations):
-        nearest = squared_distances(points, centroids).argmin(-1)
-        if labels is not None and torch.equal(nearest, labels):
+        now = nearest(points, centroids)
+        if labels is not None and torch.equal(now, labels):
             break
-        labels = nearest
-        member = torch.nn.functional.one_hot(labels, centroids.shape[1]).to(points) * weight.unsqueeze(-1)
-        mass = member.sum(1).unsqueeze(-1)
-        means = member.transpose(1, 2) @ points / mass.clamp(min=torch.finfo(points.dtype).tiny)
+        labels = now
+        member = (labels.unsqueeze(1) == clusters) * weight.unsqueeze(1)
+        mass = member.sum(-1, keepdim=True)
+        means = member @ points / mass.clamp(min=torch.finfo(points.dtype).tiny)
         centroids = torch.where(mass > 0, means, centroids)
-    inertia = (weight * squared_distances(points, centroids).amin(-1)).sum(1)
-    return centroids, inertia
+    return centroids

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from separation.clustering import kmeans, squared_distances
+from separation.clustering import kmeans, nearest
 from separation.features import Features, Stft, audible
 
 
@@ -29,7 +29,8 @@ class KMeansSeparator:
 
     Args:
         num_sources: clusters.
-        threshold: k-means is fitted on the bins within so many dB of the utterance's peak; all are then assigned.
+        threshold: k-means is fitted on the bins within so many dB of the utterance's peak (they are what is heard, and
+            fewer); all are then assigned.
         restarts: k-means++ starts, of which the best is kept.
         iterations: at most, for each start.
         seed: of the starts; the result depends on nothing else.
@@ -44,9 +45,14 @@ class KMeansSeparator:
 
     def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
         points = outputs["embedding"].flatten(1, 2)
-        weight = audible(magnitude, self.threshold).flatten(1)
-        centroids = kmeans(points, weight, self.num_sources, self.restarts, self.iterations, self.seed)
-        labels = squared_distances(points, centroids).argmin(-1).reshape(magnitude.shape)
+        loud = audible(magnitude, self.threshold).flatten(1)
+        # The loud bins in order, side by side; items that have fewer of them get others of weight 0 at the end.
+        weight, order = loud.sort(dim=1, descending=True, stable=True)
+        count = max(1, int(loud.sum(1).max()))
+        weight, order = weight[:, :count], order[:, :count]
+        chosen = points.gather(1, order.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
+        centroids = kmeans(chosen, weight, self.num_sources, self.restarts, self.iterations, self.seed)
+        labels = nearest(points, centroids).reshape(magnitude.shape)
         return torch.nn.functional.one_hot(labels, self.num_sources).to(magnitude)
 
 

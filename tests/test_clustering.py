@@ -14,7 +14,7 @@ def clouds(batch: int, points: int, size: int) -> torch.Tensor:
 
 
 def inertia(points: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
-    return squared_distances(points, centroids).amin(-1).sum(1)
+    return squared_distances(points, centroids).amin(1).sum(1)
 
 
 def test_inertia_equals_scikit_learns():
