@@ -71,43 +71,53 @@ class Trainer:
     def fit(self, parts: TrainingParts, folder: RunFolder) -> None:
         """Trains; writes `steps.csv`, `epochs.csv`, TensorBoard events and checkpoints to the run folder."""
         steps_per_epoch = max(1, len(parts.train) // self.batch_size)
-        total = min(self.max_steps or math.inf, (self.max_epochs or math.inf) * steps_per_epoch)
+        total = int(min(self.max_steps or math.inf, (self.max_epochs or math.inf) * steps_per_epoch))
         best_loss = math.inf
         step = epoch = 0
         start = time.perf_counter()
         with (
             closing(MetricsLog(folder.steps, STEP_COLUMNS, folder.tensorboard)) as steps_log,
             closing(MetricsLog(folder.epochs, EPOCH_COLUMNS, folder.tensorboard)) as epochs_log,
-            tqdm(total=int(total), unit="step", disable=None if self.progress else True) as bar,
+            tqdm(total=total, unit="step", disable=None if self.progress else True) as bar,
         ):
             while step < total:
-                num_steps = int(min(steps_per_epoch, total - step))
-                summary = EpochSummary()
-                for batch in self._batches(parts, epoch, num_steps):
-                    began = time.perf_counter()
-                    loss, clip = train_step(parts, batch)
-                    step += 1
-                    summary.add(loss, clip)
-                    steps_log.write(_step_row(step, epoch, loss, clip, time.perf_counter() - began))
-                    bar.set_postfix_str(f"loss {loss:.3g}, norm {clip.grad_norm:.3g}, threshold {clip.threshold:.3g}")
-                    bar.update()
+                num_steps = min(steps_per_epoch, total - step)
+                row = self._train_epoch(parts, epoch, range(step, step + num_steps), steps_log, bar)
+                step += num_steps
                 epoch += 1
-                valid_loss = self.validate(parts)
-                row = {"epoch": epoch, "step": step, "valid/loss": valid_loss, "seconds": time.perf_counter() - start}
-                row |= summary.row()
+                row |= {"epoch": epoch, "step": step, "valid/loss": self.validate(parts)}
+                row |= {"seconds": time.perf_counter() - start}
                 epochs_log.write(row)
                 steps_log.flush()
                 epochs_log.flush()
                 # The first epoch is kept whatever its loss is, so that every run has a best checkpoint.
-                if valid_loss < best_loss or not folder.best.exists():
-                    best_loss = min(best_loss, valid_loss)
-                    checkpoint.save(folder.best, _state(parts, step, epoch, valid_loss))
-                checkpoint.save(folder.last, _state(parts, step, epoch, valid_loss))
-                log.info(
-                    "%s: epoch %d, step %d, train loss %.5g, valid loss %.5g, clipped %.0f%%, %.0f s",
-                    *(folder.path.name, epoch, step, row["train/loss"], valid_loss),
-                    *(100 * row["train/clipped_fraction"], row["seconds"]),
-                )
+                if row["valid/loss"] < best_loss or not folder.best.exists():
+                    best_loss = min(best_loss, row["valid/loss"])
+                    checkpoint.save(folder.best, _state(parts, row))
+                checkpoint.save(folder.last, _state(parts, row))
+                log.info("%s: %s", folder.path.name, _describe(row))
+
+    def _train_epoch(
+        self, parts: TrainingParts, epoch: int, steps: range, steps_log: MetricsLog, bar: tqdm[None]
+    ) -> dict[str, float]:
+        """One epoch's optimizer steps; returns its means and counts, the training columns of `epochs.csv`."""
+        losses, clipped, skipped = 0.0, 0, 0
+        for step, batch in zip(steps, self._batches(parts, epoch, len(steps)), strict=True):
+            began = time.perf_counter()
+            loss, clip = train_step(parts, batch)
+            bar.set_postfix_str(f"loss {loss:.3g}, norm {clip.grad_norm:.3g}, threshold {clip.threshold:.3g}", False)
+            bar.update()
+            seconds = time.perf_counter() - began
+            values = (step + 1, epoch, loss, clip.grad_norm, clip.threshold, clip.coefficient, seconds)
+            steps_log.write(dict(zip(STEP_COLUMNS, values, strict=True)))
+            clipped += clip.clipped
+            skipped += not clip.should_step
+            losses += loss if clip.should_step else 0.0
+        return {
+            "train/loss": losses / (len(steps) - skipped) if skipped < len(steps) else math.nan,
+            "train/clipped_fraction": clipped / len(steps),
+            "train/skipped_steps": skipped,
+        }
 
     @torch.inference_mode()
     def validate(self, parts: TrainingParts) -> float:
@@ -155,43 +165,20 @@ def train_step(parts: TrainingParts, batch: Batch) -> tuple[float, ClipResult]:
     return loss.item(), clip
 
 
-class EpochSummary:
-    """Running figures of one epoch."""
-
-    def __init__(self) -> None:
-        self.loss = 0.0
-        self.steps = 0
-        self.clipped = 0
-        self.skipped = 0
-
-    def add(self, loss: float, clip: ClipResult) -> None:
-        """Counts one step."""
-        self.steps += 1
-        self.clipped += clip.clipped
-        self.skipped += not clip.should_step
-        if clip.should_step:
-            self.loss += loss
-
-    def row(self) -> dict[str, float]:
-        """The epoch's columns of `epochs.csv`; the loss is that of the steps that were made."""
-        made = self.steps - self.skipped
-        return {
-            "train/loss": self.loss / made if made else math.nan,
-            "train/clipped_fraction": self.clipped / self.steps,
-            "train/skipped_steps": self.skipped,
-        }
+def _describe(row: dict[str, float]) -> str:
+    """An epoch in a line."""
+    return (
+        f"epoch {row['epoch']}, step {row['step']}, train loss {row['train/loss']:.5g}, valid loss"
+        f" {row['valid/loss']:.5g}, clipped {row['train/clipped_fraction']:.0%}, skipped"
+        f" {row['train/skipped_steps']}, {row['seconds']:.0f} s"
+    )
 
 
-def _step_row(step: int, epoch: int, loss: float, clip: ClipResult, seconds: float) -> dict[str, float]:
-    values = (step, epoch, loss, clip.grad_norm, clip.threshold, clip.coefficient, seconds)
-    return dict(zip(STEP_COLUMNS, values, strict=True))
-
-
-def _state(parts: TrainingParts, step: int, epoch: int, valid_loss: float) -> dict[str, object]:
+def _state(parts: TrainingParts, row: dict[str, float]) -> dict[str, object]:
     return {
-        "step": step,
-        "epoch": epoch,
-        "valid_loss": valid_loss,
+        "step": row["step"],
+        "epoch": row["epoch"],
+        "valid_loss": row["valid/loss"],
         "network": parts.network.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
         "clipper": parts.clipper.state_dict(),
