@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 from separation import cli
 from separation.assembly import build, build_data, set_threads
 from separation.results import score_table
-from separation.run_folder import RunFolder
 from separation.scoring import score_run
 
 
@@ -22,13 +21,15 @@ def main() -> None:
         print(f"{__doc__}\n{(cli.CONF / 'evaluate.yaml').read_text()}")
         return
     own, overrides = cli.split_overrides(arguments, "evaluate")
-    folder = RunFolder.open(Path(own.run))
+    folder = cli.run_folder(own.run)
     config = cli.run_config(folder, overrides)
     set_threads(config)
-    settings = build(OmegaConf.create({"evaluation": {k: v for k, v in own.items() if k != "run"}}), "evaluation")
+    chosen = OmegaConf.masked_copy(own, [key for key in own if key not in ("run", "output")])
+    settings = build(OmegaConf.create({"evaluation": chosen}), "evaluation")
     command = " ".join(["python evaluate.py", *arguments])
-    summary = score_run(folder, config, build_data(config), settings, folder.path, command)
-    print(f"\n{folder.path}\n\n{score_table(summary['splits'])}")
+    output = folder.path if own.output is None else Path(str(own.output))
+    summary = score_run(folder, config, build_data(config), settings, output, command)
+    print(f"\n{output}\n\n{score_table(summary['splits'])}")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ from tqdm import tqdm
 from separation import cli
 from separation.assembly import build, load_model
 from separation.data import audio
-from separation.errors import InputError
+from separation.errors import InputError, check_number, check_path
 from separation.recordings import RecordingSeparator
-from separation.run_folder import RunFolder
 
 
 def find_inputs(path: Path, output: Path) -> dict[Path, Path]:
@@ -25,6 +24,8 @@ def find_inputs(path: Path, output: Path) -> dict[Path, Path]:
     if not files:
         raise InputError(f"input={path}: holds no audio files ({', '.join(sorted(audio.AUDIO_SUFFIXES))})")
     root = path.parent if path.is_file() else path
+    if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+        raise InputError(f"output={output}: lies inside the input folder, whose files it could replace; choose another")
     targets: dict[Path, Path] = {}
     for file in files:
         target = output / file.relative_to(root).with_suffix("")
@@ -40,10 +41,12 @@ def main() -> None:
         print(f"{__doc__}\n{(cli.CONF / 'separate.yaml').read_text()}")
         return
     own = cli.compose_config("separate", sys.argv[1:])
-    folder = RunFolder.open(Path(own.run))
+    folder = cli.run_folder(own.run)
+    for key in ("input", "output"):
+        check_path(key, own[key])
+    check_number("segment_seconds", own.segment_seconds, 1, 600)
     config = cli.run_config(folder, [f"device={own.device}"])
-    if not 0 < own.overlap_seconds < own.segment_seconds:
-        raise InputError(f"overlap_seconds={own.overlap_seconds}: expected more than 0 and less than segment_seconds")
+    check_number("overlap_seconds", own.overlap_seconds, 0.1, own.segment_seconds / 2)
     inputs = find_inputs(Path(own.input), Path(own.output))
     rate = config.data.sample_rate
     separator = RecordingSeparator(

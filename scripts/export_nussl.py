@@ -10,24 +10,25 @@ from pathlib import Path
 
 from separation import cli
 from separation.assembly import load_model
+from separation.atomic import replacing
 from separation.compat import nussl
 from separation.run_folder import RunFolder
 
 
-def export(run: Path, output: Path) -> None:
+def export(folder: RunFolder, output: Path) -> None:
     """Writes the run's best network with what nussl's separators need to use it: rate, STFT, input transform."""
     package = nussl()
-    folder = RunFolder.open(run)
     config = cli.run_config(folder, ["device=cpu"])
     model = load_model(folder, config)
     stft = package.STFTParams(model.stft.window_length, model.stft.hop_length, "sqrt_hann")
-    transforms = package.datasets.transforms.Compose([package.datasets.transforms.MagnitudeSpectrumApproximation()])
+    tfm = package.datasets.transforms
+    transforms = tfm.Compose([tfm.MagnitudeSpectrumApproximation(), tfm.ToSeparationModel()])
     metadata = {
         "sample_rate": config.data.sample_rate,
         "num_channels": 1,
         "stft_params": stft,
         "train_dataset": {
-            "name": run.name,
+            "name": folder.path.name,
             "folder": "",
             "stft_params": stft,
             "sample_rate": config.data.sample_rate,
@@ -36,7 +37,8 @@ def export(run: Path, output: Path) -> None:
         },
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    model.network.separation_model.save(str(output), metadata)
+    with replacing(output) as temporary:
+        model.network.separation_model.save(str(temporary), metadata)
 
 
 def main() -> None:
@@ -45,8 +47,9 @@ def main() -> None:
         print(__doc__)
         return
     own = cli.compose_config("export_nussl", sys.argv[1:])
-    output = Path(own.output or Path(own.run) / "nussl.pth")
-    export(Path(own.run), output)
+    folder = cli.run_folder(own.run)
+    output = folder.path / "nussl.pth" if own.output is None else Path(str(own.output))
+    export(folder, output)
     print(output)
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from separation import cli
+from separation.atomic import replacing
 from separation.errors import InputError
 from separation.plots import spectrogram_figure, training_figure
 from separation.run_folder import RunFolder
@@ -15,15 +16,19 @@ from separation.run_folder import RunFolder
 
 def main() -> None:
     """Writes the figure."""
+    if {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
+        return
     *folders, output = [Path(argument) for argument in sys.argv[1:]] or [Path()]
     if not folders or output.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{__doc__}\ngot: {' '.join(sys.argv[1:]) or 'nothing'}")
+        raise InputError("expected FOLDER [FOLDER ...] OUTPUT.png (or .svg, .pdf); --help says more")
     if (folders[0] / "mixture.wav").is_file():
         figure = spectrogram_figure(folders[0])
     else:
         figure = training_figure([RunFolder(folder) for folder in folders])
     output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=110)
+    with replacing(output) as temporary:
+        figure.savefig(temporary, dpi=110, format=output.suffix[1:])
     print(output)
 
 

@@ -1,5 +1,7 @@
 """Settings to objects: builds what the files under conf/ describe, and turns what goes wrong into sentences."""
 
+import inspect
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +16,25 @@ from separation import checkpoint
 from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID
 from separation.data.mixtures import DrawnMixtures, Mixing
 from separation.data.store import open_store
-from separation.errors import InputError
+from separation.errors import InputError, check_count
 from separation.features import Stft
 from separation.models import pick_device
 from separation.run_folder import RunFolder
 from separation.separators import Separator
 
-ALLOWED_MODULES = ("separation.", "torch.optim.")
+ALLOWED_TARGETS = {
+    "data": "separation.data.",
+    "mixing": "separation.data.mixtures.Mixing",
+    "stft": "separation.features.Stft",
+    "model.network": "separation.models.",
+    "model.loss": "separation.losses.",
+    "model.separator": "separation.separators.",
+    "clip": "separation.clip.",
+    "optimizer": "torch.optim.",
+    "trainer": "separation.trainer.Trainer",
+    "evaluation": "separation.evaluation.EvaluationSettings",
+}
+"""What the settings under each key may build: a run folder's config may come from a stranger."""
 
 
 def build(config: DictConfig, key: str, **arguments: Any) -> Any:
@@ -36,7 +50,7 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     node = OmegaConf.select(config, key)
     if not isinstance(node, DictConfig):
         raise InputError(f"{key}={node}: expected settings with a _target_, as in the files under conf/{key}")
-    _check_targets(OmegaConf.to_container(node, resolve=True, throw_on_missing=True), key)
+    _check_target(OmegaConf.to_container(node, resolve=True, throw_on_missing=True), key)
     try:
         return instantiate(node, **arguments)
     except InstantiationException as error:
@@ -50,26 +64,25 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
         raise
 
 
-def _check_targets(node: Any, key: str) -> None:
-    """A run folder's config may come from a stranger: it must not name code to run."""
-    if isinstance(node, dict):
-        if "_target_" in node and not _is_allowed(str(node["_target_"])):
-            raise InputError(
-                f"{key}._target_={node['_target_']}: only classes of {' and '.join(ALLOWED_MODULES)} are allowed"
-            )
-        for name, child in node.items():
-            _check_targets(child, f"{key}.{name}")
+def _check_target(node: Any, key: str) -> None:
+    """Raises InputError unless the settings build one thing, and that of the kind that the key is for."""
+    target = str(node.pop("_target_", None))
+    if not _is_allowed(target, ALLOWED_TARGETS[key]):
+        raise InputError(f"{key}._target_={target}: expected a choice of {ALLOWED_TARGETS[key]}; see conf/")
+    if re.search(r'"_\w+_": ', json.dumps(node, default=str)):
+        raise InputError(f"{key}: keys with underscores at both ends, such as _args_, are not allowed below it")
 
 
-def _is_allowed(target: str) -> bool:
-    """Whether a name leads to what one of the allowed modules defines, not to something that it imported."""
-    if not target.startswith(ALLOWED_MODULES):
+def _is_allowed(target: str, prefix: str) -> bool:
+    """Whether a name leads to a class (or a network's builder) that a module with this prefix defines itself."""
+    if not target.startswith(prefix):
         return False
     try:
         found = get_object(target)
     except (ImportError, AttributeError, ValueError):
         return False
-    return str(getattr(found, "__module__", "")).startswith(ALLOWED_MODULES)
+    kind = inspect.isfunction(found) if prefix == ALLOWED_TARGETS["model.network"] else inspect.isclass(found)
+    return kind and f"{found.__module__}.{found.__name__}".startswith(prefix)
 
 
 @dataclass(frozen=True)
@@ -134,6 +147,5 @@ def load_model(folder: RunFolder, config: DictConfig) -> TrainedModel:
 def set_threads(config: DictConfig) -> None:
     """Limits torch to `threads` CPU threads."""
     if config.threads is not None:
-        if not isinstance(config.threads, int) or config.threads < 1:
-            raise InputError(f"threads={config.threads}: expected a whole number of at least 1, or null")
+        check_count("threads", config.threads, maximum=1024)
         torch.set_num_threads(config.threads)

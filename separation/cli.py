@@ -3,7 +3,10 @@
 import functools
 import logging
 import os
+import re
 import sys
+import tempfile
+import traceback
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,12 +20,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from separation import atomic
-from separation.errors import InputError
+from separation.errors import InputError, check_path
 from separation.run_folder import RunFolder
 
 CONF = Path(__file__).parent.parent / "conf"
-LONGEST_NAME = 100
+OVERRIDABLE = ("data=", "data.", "mixing.", "model.separator.", "device=", "threads=")
+LONGEST_NAME = 180
+ERRORS = "errors.txt"
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, OSError)
 
 
@@ -38,22 +42,35 @@ def sentence(error: BaseException) -> str:
         text = text.partition("Config search path")[0]
         if isinstance(error.__cause__, OmegaConfBaseException):
             text += f" ({str(error.__cause__).strip().splitlines()[0]})"
-        text = " ".join(text.split())  # Hydra lists choices a line each
+        if any(words in text for words in ("no viable alternative", "mismatched input", "Lexer")):
+            text += """; put quotes around a value with special characters, as in 'data.root="my folder"'"""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        text = " ".join(text.split())  # they list choices and causes a line each
     return text.strip()
 
 
-def fail(error: BaseException) -> NoReturn:
-    """Prints the sentence and exits: status 2 for settings that can't be composed, 1 for everything else."""
-    print(f"error: {sentence(error)}", file=sys.stderr)
+def report(error: Exception, where: str = "") -> None:
+    """Prints the sentence to stderr; for an error that nobody foresaw, the traceback goes to a file."""
+    text = sentence(error)
+    if not isinstance(error, USER_ERRORS):
+        with tempfile.NamedTemporaryFile("w", prefix="separation-", suffix=".txt", delete=False) as file:
+            traceback.print_exception(error, file=file)
+        text = f"{type(error).__name__}: {' '.join(text.split())[:300]} (unforeseen; the traceback is in {file.name})"
+    print(f"error: {where}{text}", file=sys.stderr)
+
+
+def fail(error: Exception) -> NoReturn:
+    """Reports and exits: status 2 for settings that can't be composed, 1 for everything else."""
+    report(error)
     sys.exit(2 if isinstance(error, HydraException | OmegaConfBaseException) else 1)
 
 
 def entry_point(main: Callable[[], None]) -> None:
-    """Runs a program; errors that its user can mend end it with a sentence, others with their traceback."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # makes Hydra raise what it would print with a traceback
+    """Runs a program and ends it with a sentence, not a traceback, where something goes wrong."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would print with a traceback
     try:
         main()
-    except USER_ERRORS as error:
+    except Exception as error:
         fail(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -63,8 +80,8 @@ def entry_point(main: Callable[[], None]) -> None:
 def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]:
     """A Hydra job: `run` gets the settings and the run folder's path.
 
-    In a sweep, an error leaves `error.txt` in its run's folder and the other runs go on; the sweep's report then ends
-    the program with status 1.
+    In a sweep the other runs go on after an error; it leaves a line in the sweep's `errors.txt`, for the report at the
+    end (`separation.sweeps`).
     """
 
     @functools.wraps(run)
@@ -73,19 +90,21 @@ def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]
         folder = Path(hydra_config.runtime.output_dir)
         try:
             run(config, folder)
-        except USER_ERRORS as error:
+        except Exception as error:
             if hydra_config.mode != RunMode.MULTIRUN:
                 fail(error)
-            print(f"error: {folder.name}: {sentence(error)}", file=sys.stderr)
-            atomic.write_text(RunFolder(folder).error, sentence(error) + "\n")
+            report(error, f"{folder.name}: ")
+            with open(Path(hydra_config.sweep.dir) / ERRORS, "a", encoding="utf-8") as file:
+                file.write(f"{folder.name}: {' '.join(sentence(error).split())}\n")
 
     return wrapper
 
 
 def folder_name(overrides: str) -> str:
-    """A sweep's overrides as the name of a run's folder: without slashes, and short enough for any file system."""
-    name = overrides.replace("/", "_")
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}-{zlib.crc32(name.encode()):08x}"
+    """A sweep's overrides as the name of a run's folder: of paths the last part, and no longer than a file system
+    allows; a checksum keeps what was shortened apart."""
+    name = re.sub(r"(?<==)[^,=]*/", "", overrides).replace("/", "_")[:LONGEST_NAME]
+    return name if name == overrides else f"{name}-{zlib.crc32(overrides.encode()):08x}"
 
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)  # conf/config.yaml asks for it
@@ -116,13 +135,31 @@ def run_config(folder: RunFolder, overrides: Sequence[str]) -> DictConfig:
     """A run's saved settings with overrides; `data=NAME` replaces its corpus by another of conf/data.
 
     Raises:
-        InputError: the saved settings are damaged.
+        InputError: the saved settings are damaged, or an override would change what the network was trained for.
         HydraException: an override names no setting of the run.
     """
     folder.check_config()
-    data = [override for override in overrides if override.partition("=")[0].split(".")[0] == "data"]
-    if not any(override.startswith("data=") for override in data):
-        return compose_config("config", overrides, folder.path)
-    config = compose_config("config", [override for override in overrides if override not in data], folder.path)
-    config.data = compose_config("config", data).data
+    for override in overrides:
+        if not override.startswith(OVERRIDABLE):
+            raise InputError(f"{override}: a trained run takes overrides of {', '.join(OVERRIDABLE)} only")
+    data = [override for override in overrides if override.startswith(("data=", "data."))]
+    others = [override for override in overrides if override not in data]
+    if any(override.startswith("data=") for override in data):
+        config = compose_config("config", others, folder.path)
+        config.data = compose_config("config", data).data
+    else:
+        config = compose_config("config", overrides, folder.path)
+    rate = compose_config("config", [], folder.path).data.sample_rate
+    if config.data.sample_rate != rate:
+        raise InputError(f"data.sample_rate={config.data.sample_rate}: the network was trained at {rate} Hz; use that")
     return config
+
+
+def run_folder(path: object) -> RunFolder:
+    """The run folder that a `run` key names.
+
+    Raises:
+        InputError: it names none.
+    """
+    check_path("run", path)
+    return RunFolder.open(Path(str(path)).expanduser())

@@ -56,9 +56,13 @@ def _replace_stempeg() -> None:
         sys.modules.setdefault("stempeg", _MissingFfmpeg("stempeg"))
 
 
-def _let_museval_score_perfect_estimates(museval: Any) -> None:
-    """An estimate without any error makes museval ask a Python float (infinity) for its shape."""
+def _let_museval_score_every_estimate(museval: Any) -> None:
+    """An estimate without any error makes museval ask a Python float (infinity) for its shape; and NumPy 2 has no
+    `numpy.linalg.linalg`, by which museval names the error that linearly dependent references raise."""
     import numpy
+
+    if not hasattr(numpy.linalg, "linalg"):
+        numpy.linalg.linalg = numpy.linalg  # type: ignore[attr-defined]
 
     decibels = museval.metrics._safe_db
     museval.metrics._safe_db = lambda numerator, denominator: numpy.float64(decibels(numerator, denominator))
@@ -110,7 +114,7 @@ def museval() -> Any:
     _replace_stempeg()
     with _quietly():
         package = importlib.import_module("museval")
-    _let_museval_score_perfect_estimates(package)
+    _let_museval_score_every_estimate(package)
     return package
 
 

@@ -16,9 +16,8 @@ from tqdm import tqdm
 from separation import atomic, metrics
 from separation.assignment import reorder
 from separation.data import audio
-from separation.data.corpus import check_count
 from separation.data.mixtures import Batch, DrawnMixtures
-from separation.errors import InputError
+from separation.errors import InputError, check_choice, check_count
 from separation.features import Stft, features
 from separation.separators import ORACLES, Separator, apply_masks, separate
 
@@ -46,8 +45,7 @@ class EvaluationSettings:
     progress: bool
 
     def __post_init__(self) -> None:
-        if self.metrics not in SI_SDR:
-            raise InputError(f"metrics={self.metrics}: expected one of {', '.join(SI_SDR)}")
+        check_choice("metrics", self.metrics, tuple(SI_SDR))
         check_count("batch_size", self.batch_size)
         check_count("num_audio", self.num_audio, minimum=0)
 
@@ -120,6 +118,12 @@ class Evaluator:
         """Estimates in the references' order, on the CPU, shape (batch, source, time)."""
         mixture = batch.sources.sum(1).to(self.device)
         estimates = separate(self.network, self.separator, self.stft, mixture, batch.num_samples).cpu()
+        if estimates.shape[1] != batch.sources.shape[1]:
+            raise InputError(
+                f"mixing.num_sources={batch.sources.shape[1]}: the model separates {estimates.shape[1]} sources"
+            )
+        if not estimates.isfinite().all():
+            raise InputError("run: the network's estimates are NaN or infinite; train again with a lower optimizer.lr")
         return reorder(estimates, metrics.best_permutation(estimates, batch.sources))
 
     def _rows(

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from separation.errors import InputError
+from separation.errors import InputError, check_count
 
 
 class Stft:
@@ -27,7 +27,9 @@ class Stft:
     """
 
     def __init__(self, window_length: int = 256, hop_length: int = 64) -> None:
-        if window_length < 2 or window_length % 2 or hop_length < 1 or window_length // 2 % hop_length:
+        check_count("stft.window_length", window_length, minimum=2, maximum=65_536)
+        check_count("stft.hop_length", hop_length)
+        if window_length % 2 or window_length // 2 % hop_length:
             raise InputError(
                 f"stft.window_length={window_length}, stft.hop_length={hop_length}: expected an even window and a hop"
                 " that divides half of it"

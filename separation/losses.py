@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from separation.assignment import best_assignment
+from separation.errors import check_number
 from separation.features import Features
 
 Outputs = dict[str, Tensor]
@@ -70,7 +71,8 @@ class MaskInferenceLoss:
 class WhitenedKMeansLoss:
     """L_WKM on the bins within `threshold` dB of the utterance's peak: the others are silence or padding."""
 
-    def __init__(self, threshold: float = 40.0) -> None:
+    def __init__(self, threshold: float) -> None:
+        check_number("model.loss.threshold", threshold, 1, 120)
         self.threshold = threshold
 
     def __call__(self, outputs: Outputs, features: Features) -> Tensor:

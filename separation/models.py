@@ -1,5 +1,6 @@
 """The paper's networks, assembled from nussl's modules: log magnitude, normalisation, BLSTM layers, heads."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from separation import compat
-from separation.data.corpus import check_count
-from separation.errors import InputError
+from separation.errors import InputError, check_choice, check_count, check_number
 
 
 class Network(nn.Module):
@@ -70,8 +70,7 @@ def _blstm(window_length: int, hidden_size: int, num_layers: int, dropout: float
     """What nussl's builders need for the part that all networks share."""
     check_count("model.hidden_size", hidden_size)
     check_count("model.num_layers", num_layers)
-    if not 0 <= dropout < 1:
-        raise InputError(f"model.dropout={dropout}: expected a probability in [0, 1)")
+    check_number("model.dropout", dropout, 0, 0.99)
     return {
         "num_features": window_length // 2 + 1,
         "hidden_size": hidden_size,
@@ -95,6 +94,7 @@ def mask_inference(
         num_sources: masks.
         activation: of the masks; the paper's is "sigmoid".
     """
+    check_choice("model.activation", activation, ("sigmoid", "softmax", "relu"))
     builders = compat.nussl().ml.networks.builders
     core = _blstm(window_length, hidden_size, num_layers, dropout)
     return Network(
@@ -113,6 +113,7 @@ def deep_clustering(
         activation: before the normalisation; the paper's is "sigmoid".
     """
     check_count("model.embedding_size", embedding_size, minimum=2)
+    check_choice("model.activation", activation, ("sigmoid", "tanh", "relu", "softmax"))
     builders = compat.nussl().ml.networks.builders
     core = _blstm(window_length, hidden_size, num_layers, dropout)
     return Network(
@@ -135,6 +136,8 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(name)):
+        raise InputError(f"device={name}: expected auto, cpu, cuda or cuda:N")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -102,6 +102,8 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}); give a folder that train.py wrote") from error
+    if rows and None in rows[-1].values():
+        rows.pop()  # of a run that is being written
     if not rows:
         raise InputError(f"{path}: holds no rows; train for at least one step")
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}

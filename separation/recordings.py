@@ -44,7 +44,9 @@ class RecordingSeparator:
             Shape (source, time, channel), at the recording's rate and level.
         """
         resampled = audio.resample(samples, rate, self.sample_rate)
-        level = float(np.sqrt(np.mean(resampled.mean(axis=1) ** 2)))
+        if not len(resampled):  # less than a sample at the model's rate
+            resampled = np.zeros((1, samples.shape[1]), dtype=np.float32)
+        level = float(np.sqrt(np.square(resampled.mean(axis=1), dtype=np.float64).mean()))
         gain = self.mixture_rms / level if level > 0 else 1.0
         channels = torch.from_numpy(np.ascontiguousarray(resampled.T)) * gain
         sources = self._stitch(channels) / gain

@@ -15,14 +15,16 @@ ORACLE_TITLES = {
 
 
 def load_summary(folder: RunFolder) -> dict[str, Any] | None:
-    """A run's `summary.json`, or None where it isn't finished."""
-    return json.loads(folder.summary.read_text(encoding="utf-8")) if folder.summary.is_file() else None
+    """A run's `summary.json`, or None where it isn't there, whole."""
+    try:
+        return json.loads(folder.summary.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def find_runs(root: Path) -> list[RunFolder]:
     """Every run folder below `root`, finished or not, sorted by path."""
-    names = ("config.yaml", "error.txt")
-    return [RunFolder(path) for path in sorted({file.parent for name in names for file in root.rglob(name)})]
+    return [RunFolder(file.parent) for file in sorted(root.rglob("config.yaml"))]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -54,12 +56,12 @@ def score_table(splits: dict[str, dict[str, Any]]) -> str:
 
 
 def runs_table(folders: Sequence[RunFolder], root: Path) -> str:
-    """Several runs' SI-SDR improvement in dB, a row each; a run that failed shows as failed."""
+    """Several runs' SI-SDR improvement in dB, a row each; a run without scores shows as unfinished."""
     summaries = {folder.path: load_summary(folder) for folder in folders}
     splits = list(dict.fromkeys(split for summary in summaries.values() if summary for split in summary["splits"]))
     rows = []
     for path, summary in summaries.items():
         scores = [summary["splits"].get(split) if summary else None for split in splits]
         cells = [f"{score['si_sdr_improvement']:.2f}" if score else "-" for score in scores]
-        rows.append([path.relative_to(root).as_posix(), *cells, "done" if summary else "failed"])
+        rows.append([path.relative_to(root).as_posix(), *cells, "done" if summary else "unfinished"])
     return table(["SI-SDR improvement [dB]", *splits, "state"], rows)

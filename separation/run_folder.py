@@ -19,7 +19,6 @@ class RunFolder:
         steps, epochs: a row per optimizer step, a row per epoch (CSV).
         scores: a row per mixture and source of the test splits (CSV).
         summary: the scores' means, and where they come from (JSON).
-        error: why the run failed, one sentence; absent otherwise.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,7 +33,6 @@ class RunFolder:
         self.audio = path / "audio"
         self.tensorboard = path / "tensorboard"
         self.log = path / "train.log"
-        self.error = path / "error.txt"
 
     @classmethod
     def create(cls, path: Path, config: DictConfig) -> "RunFolder":
@@ -45,7 +43,7 @@ class RunFolder:
             OSError: it can't be written.
         """
         folder = cls(path)
-        if folder.config.exists():
+        if any(file.exists() for file in (folder.config, folder.best, folder.last, folder.steps, folder.summary)):
             raise InputError(f"run_dir={path}: holds a run already; choose another folder or remove this one")
         folder.last.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_text(folder.config, OmegaConf.to_yaml(config, resolve=True))

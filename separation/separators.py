@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from separation.clustering import kmeans, nearest
+from separation.errors import check_count, check_number
 from separation.features import Features, Stft, audible
 
 
@@ -37,6 +38,10 @@ class KMeansSeparator:
     """
 
     def __init__(self, num_sources: int, threshold: float, restarts: int, iterations: int, seed: int) -> None:
+        check_number("model.separator.threshold", threshold, 1, 120)
+        check_count("model.separator.restarts", restarts, maximum=1000)
+        check_count("model.separator.iterations", iterations, maximum=10_000)
+        check_count("model.separator.seed", seed, minimum=0)
         self.num_sources = num_sources
         self.threshold = threshold
         self.restarts = restarts

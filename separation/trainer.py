@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,8 @@ from tqdm import tqdm
 
 from separation import checkpoint
 from separation.clip import Clipper, ClipResult
-from separation.data.corpus import check_count
 from separation.data.mixtures import Batch, DrawnMixtures
-from separation.errors import InputError
+from separation.errors import InputError, check_count
 from separation.features import Features, Stft, features
 from separation.logs import EPOCH_COLUMNS, STEP_COLUMNS, MetricsLog
 from separation.run_folder import RunFolder
@@ -60,8 +60,8 @@ class Trainer:
         for key, value in {"max_steps": max_steps, "max_epochs": max_epochs}.items():
             if value is not None:
                 check_count(f"trainer.{key}", value)
-        check_count("trainer.batch_size", batch_size)
-        check_count("trainer.excerpt_frames", excerpt_frames, minimum=2)
+        check_count("trainer.batch_size", batch_size, maximum=65_536)
+        check_count("trainer.excerpt_frames", excerpt_frames, minimum=2, maximum=100_000)
         self.max_steps = max_steps
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -90,15 +90,19 @@ class Trainer:
                 epochs_log.write(row)
                 steps_log.flush()
                 epochs_log.flush()
-                # The first epoch is kept whatever its loss is, so that every run has a best checkpoint.
-                if row["valid/loss"] < best_loss or not folder.best.exists():
-                    best_loss = min(best_loss, row["valid/loss"])
+                if not math.isfinite(row["valid/loss"]):
+                    raise InputError(
+                        f"optimizer.lr: training diverged in epoch {epoch} (validation loss {row['valid/loss']});"
+                        " lower it, or try clip=autoclip"
+                    )
+                if row["valid/loss"] < best_loss:
+                    best_loss = row["valid/loss"]
                     checkpoint.save(folder.best, _state(parts, row))
                 checkpoint.save(folder.last, _state(parts, row))
                 log.info("%s: %s", folder.path.name, _describe(row))
 
     def _train_epoch(
-        self, parts: TrainingParts, epoch: int, steps: range, steps_log: MetricsLog, bar: tqdm[None]
+        self, parts: TrainingParts, epoch: int, steps: range, steps_log: MetricsLog, bar: "tqdm[Any]"
     ) -> dict[str, float]:
         """One epoch's optimizer steps; returns its means and counts, the training columns of `epochs.csv`."""
         losses, clipped, skipped = 0.0, 0, 0

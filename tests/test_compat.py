@@ -11,7 +11,7 @@ REPAIRS = {
     "_replace_torchaudio_extension": "compat.torchaudio()",
     "_replace_stempeg": "compat.museval()",
     "_restore_scipy_windows": "compat.nussl()",
-    "_let_museval_score_perfect_estimates": "import numpy as np;"
+    "_let_museval_score_every_estimate": "import numpy as np;"
     " x = np.random.default_rng(0).standard_normal((2, 500, 1));"
     " compat.museval().metrics.bss_eval(x, x, window=np.inf, hop=np.inf, filters_len=1, bsseval_sources_version=True)",
     "_let_nussl_load_its_own_files": "n = compat.nussl(); b = n.ml.networks.builders.build_recurrent_dpcl;"

@@ -47,7 +47,7 @@ def test_clipping_choices():
 def test_bad_values_are_sentences_that_name_the_key():
     with pytest.raises(InputError, match=r"^clip\.p: expected a percentile in \[0, 100\], got 101$"):
         build(compose_config("config", ["clip.p=101"]), "clip")
-    with pytest.raises(InputError, match="^trainer.batch_size=0: expected a whole number of at least 1$"):
+    with pytest.raises(InputError, match="^trainer.batch_size=0: expected a whole number from 1 to 65536$"):
         build(compose_config("config", ["trainer.batch_size=0"]), "trainer")
     with pytest.raises(InputError, match="clip: .*unexpected keyword argument 'q'"):
         build(compose_config("config", ["+clip.q=1"]), "clip")
@@ -60,5 +60,17 @@ def test_bad_values_are_sentences_that_name_the_key():
 )
 def test_settings_cannot_name_foreign_code(target):
     config = compose_config("config", [f"++model.loss._target_={target}"])
-    with pytest.raises(InputError, match=f"model.loss._target_={target}: only classes of separation"):
+    with pytest.raises(InputError, match=f"model.loss._target_={target}: expected a choice of separation.losses"):
         build(config, "model.loss")
+
+
+def test_settings_build_one_thing_of_their_own_kind():
+    writer = {"_target_": "separation.logs.MetricsLog", "path": "x", "columns": ["a"], "tensorboard": "t"}
+    with pytest.raises(InputError, match="model.separator._target_=separation.logs.MetricsLog: expected a choice of"):
+        build(OmegaConf.create({"model": {"separator": writer}}), "model.separator")
+    hidden = {
+        "_target_": "separation.models.mask_inference",
+        "activation": [{"_target_": "joblib.load", "filename": "x"}],
+    }
+    with pytest.raises(InputError, match="model.network: keys with underscores at both ends"):
+        build(OmegaConf.create({"model": {"network": hidden}}), "model.network")

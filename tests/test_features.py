@@ -48,7 +48,7 @@ def test_the_papers_excerpt_of_400_frames_has_25536_samples():
 
 @pytest.mark.parametrize(("window", "hop"), [(255, 64), (256, 0), (256, 100)])
 def test_lengths_that_do_not_fit_are_named(window, hop):
-    with pytest.raises(InputError, match=f"stft.window_length={window}, stft.hop_length={hop}"):
+    with pytest.raises(InputError, match=f"stft.*=({window}|{hop}).*: expected"):
         Stft(window, hop)
 
 

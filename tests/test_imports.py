@@ -15,7 +15,8 @@ LAYERS = [
     ["separators", "checkpoint", "logs"],
     ["trainer", "evaluation"],
     ["results", "plots", "assembly"],
-    ["scoring", "recordings", "sweeps", "cli"],
+    ["scoring", "recordings", "cli"],
+    ["sweeps"],
 ]
 """From the bottom up. A module may import from layers below its own, and a package within itself."""
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

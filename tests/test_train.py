@@ -100,7 +100,7 @@ def test_a_sweep_goes_on_after_a_failed_job(speech_folder, tmp_path):
     assert result.returncode == 1
     assert "Traceback" not in result.stderr + result.stdout
     assert "clip.p: expected a percentile in [0, 100], got 101" in result.stderr
-    assert "1 of 3 runs failed" in result.stderr
+    assert "1 of the runs failed; sweep/errors.txt says why" in result.stderr
     folders = sorted(path.parent.name for path in (tmp_path / "sweep").rglob("summary.json"))
     assert len(folders) == 2 and all("clip.p=" in name for name in folders)
     assert "SI-SDR improvement [dB]" in result.stdout
@@ -112,9 +112,9 @@ BAD_RUNS = {
     "group value": (["clip=autoclop"], 2, "autoclip"),
     "unknown key": (["clip.q=1"], 2, "clip.q"),
     "clip.p": (["clip.p=101"], 1, "clip.p: expected a percentile in [0, 100], got 101"),
-    "no test": (["data.num_test=0"], 1, "data.num_test=0: expected a whole number of at least 1"),
+    "no test": (["data.num_test=0"], 1, "data.num_test=0: expected a whole number from 1 to"),
     "no limit": (["trainer.max_steps=null"], 1, "trainer.max_steps, trainer.max_epochs: give at least one"),
-    "device": (["device=quantum"], 1, "device=quantum: can't be used here"),
+    "device": (["device=quantum"], 1, "device=quantum: expected auto, cpu, cuda or cuda:N"),
     "run_dir": (["run_dir=file/run"], 1, "file"),
     "syntax": (["clip.p=[1"], 2, "no viable alternative at input '[1'"),
 }
@@ -163,3 +163,30 @@ def test_damaged_runs_end_with_a_sentence(program, make_run, tmp_path):
     best.write_bytes(whole)
     (run / "config.yaml").write_text("a: [1")
     assert "config.yaml: can't be read" in error(run)
+
+
+def test_divergence_is_an_error_and_leaves_no_checkpoint(speech_folder, tmp_path):
+    arguments = ["data=folder", f"data.root={speech_folder}", "run_dir=run", *TINY, "optimizer.lr=inf"]
+    result = run_program("train.py", *arguments, cwd=tmp_path)
+    assert result.returncode == 1
+    assert "optimizer.lr: training diverged in epoch 1" in result.stderr
+    assert not list((tmp_path / "run").rglob("*.pt"))
+
+
+@pytest.mark.parametrize("override", ["seed=5", "trainer.max_steps=0", "stft.hop_length=32", "data.sample_rate=16000"])
+def test_a_trained_run_takes_no_override_that_does_not_fit_it(override, make_run, tmp_path):
+    before = (make_run() / "scores.csv").read_bytes()
+    result = run_program("evaluate.py", f"run={make_run()}", override, cwd=tmp_path)
+    assert result.returncode == 1
+    assert override.split("=")[0] in result.stderr
+    assert (make_run() / "scores.csv").read_bytes() == before
+
+
+def test_what_nobody_foresaw_is_a_sentence_too(make_run, tmp_path):
+    run = shutil.copytree(make_run(), tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("sample_rate: 8000", "sample_rate: abc"))
+    result = run_program("separate.py", f"run={run}", f"input={run}/audio", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -56,5 +56,10 @@ class AutoClip(Clipper):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.p = state["p"]
-        self._history = GrowingPercentile(state["history"].tolist())
+        history = state.get("history")
+        if not isinstance(history, torch.Tensor) or history.ndim != 1 or history.is_complex():
+            raise ValueError(f"history: expected a tensor of norms, got {history!r}")
+        if not (history.isfinite() & (history > 0)).all():
+            raise ValueError("history: expected finite norms > 0")
+        self.p = state.get("p", math.nan)
+        self._history = GrowingPercentile(history.tolist())

@@ -75,7 +75,6 @@ class Clipper(ABC):
         Raises:
             ValueError: the state is another strategy's.
         """
-        if state.get("strategy") != type(self).__name__:
-            raise ValueError(
-                f"strategy: the state is of {state.get('strategy')!r} and can't be loaded into {type(self).__name__}"
-            )
+        strategy = state.get("strategy") if isinstance(state, dict) else state
+        if strategy != type(self).__name__:
+            raise ValueError(f"strategy: the state is of {strategy!r} and can't be loaded into {type(self).__name__}")

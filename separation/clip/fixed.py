@@ -18,9 +18,19 @@ class FixedClip(Clipper):
     """
 
     def __init__(self, max_norm: float = 1.0) -> None:
-        self.max_norm = check_number("max_norm", max_norm, "a number > 0")
-        if self.max_norm <= 0:
-            raise ValueError(f"max_norm: expected a number > 0, got {max_norm!r}")
+        self.max_norm = max_norm
+
+    @property
+    def max_norm(self) -> float:
+        """The threshold, > 0."""
+        return self._max_norm
+
+    @max_norm.setter
+    def max_norm(self, value: float) -> None:
+        max_norm = check_number("max_norm", value, "a number > 0")
+        if max_norm <= 0:
+            raise ValueError(f"max_norm: expected a number > 0, got {value!r}")
+        self._max_norm = max_norm
 
     def _threshold(self, grad_norm: float) -> float:
         return self.max_norm

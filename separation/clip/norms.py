@@ -16,7 +16,8 @@ def gradients(parameters: "Tensor | Iterable[Tensor] | Iterable[tuple[str, Tenso
     items = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     if not items:
         raise ValueError("parameters: got none (a generator such as model.parameters() is exhausted after one use)")
-    grads = [tensor.grad for tensor in map(_tensor, items) if tensor.grad is not None]
+    # By identity: a parameter that is listed twice has one gradient, to be counted and scaled once.
+    grads = list({id(tensor.grad): tensor.grad for tensor in map(_tensor, items) if tensor.grad is not None}.values())
     if not grads:
         raise ValueError(f"parameters: none of the {len(items)} has a gradient; call loss.backward() first")
     return grads

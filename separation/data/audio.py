@@ -12,6 +12,9 @@ from separation.errors import InputError
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus"}
 
 
+SHORTEST_SECONDS = 0.1
+
+
 def audio_files(root: Path) -> list[Path]:
     """Every audio file below `root`, sorted by path, hidden files left out."""
     return sorted(
@@ -32,7 +35,7 @@ def read(path: Path) -> tuple[np.ndarray, int]:
     """
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, UnicodeError) as error:
         raise InputError(f"{path}: can't be read as audio ({error}); replace or remove it") from error
     if len(samples) == 0:
         raise InputError(f"{path}: holds no samples; replace or remove it")
@@ -47,13 +50,23 @@ def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     return soxr.resample(samples, rate, target_rate) if rate != target_rate else samples
 
 
+def trim(samples: np.ndarray) -> np.ndarray:
+    """Without the silence (60 dB below the peak) at both ends, so that a mixture cut short holds something of each
+    source; shape (time,)."""
+    level = np.abs(samples)
+    audible = np.flatnonzero(level > 1e-3 * level.max())
+    return samples[audible[0] : audible[-1] + 1]
+
+
 def read_mono(path: Path, sample_rate: int) -> np.ndarray:
     """Decodes one file to mono (the mean of its channels) at `sample_rate` Hz, shape (time,).
 
     Raises:
-        InputError: as `read`, or every sample is zero.
+        InputError: as `read`, or it is shorter than 0.1 s, or every sample is zero.
     """
     samples, rate = read(path)
+    if len(samples) < SHORTEST_SECONDS * rate:
+        raise InputError(f"{path}: is shorter than {SHORTEST_SECONDS} s; replace or remove it")
     mono = samples.mean(axis=1)
     if not mono.any():
         raise InputError(f"{path}: is silent (every sample is zero); replace or remove it")
@@ -66,5 +79,7 @@ def write(path: Path, samples: np.ndarray, sample_rate: int) -> None:
     Args:
         samples: shape (time,) or (time, channel).
     """
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path}: not written, since the samples are NaN or infinite; did the training diverge?")
     with replacing(path) as temporary:
         soundfile.write(temporary, samples, sample_rate, subtype="FLOAT", format="WAV")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from separation.errors import InputError
+from separation.errors import check_count, check_path
 
 TRAIN, VALID, TEST, TEST_UNKNOWN = SPLITS = ("train", "valid", "test", "test_unknown")
 """Every split that a corpus may have: `test` holds known speakers' new utterances (or the corpus's
@@ -44,8 +44,10 @@ class Corpus(ABC):
     store: str = "cache"
 
     def __post_init__(self) -> None:
-        for key in ("sample_rate", "num_train", "num_valid", "num_test"):
+        check_count("data.sample_rate", self.sample_rate, minimum=1000, maximum=384_000)
+        for key in ("num_train", "num_valid", "num_test"):
             check_count(f"data.{key}", getattr(self, key))
+        check_path("data.store", self.store)
 
     @property
     @abstractmethod
@@ -63,9 +65,3 @@ class Corpus(ABC):
         Raises:
             InputError: a file can't be used; the message names every such file.
         """
-
-
-def check_count(key: str, value: object, minimum: int = 1) -> None:
-    """Raises InputError unless `value` is a whole number of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise InputError(f"{key}={value}: expected a whole number of at least {minimum}")

@@ -16,7 +16,9 @@ def stream(*keys: int | str) -> int:
 
 def uniforms(count: int, *, seed: int, stream: int, epoch: int = 0, index: int = 0) -> np.ndarray:
     """`count` float64 numbers in [0, 1), a function of the keys."""
-    bits = np.random.Philox(key=[seed, stream], counter=[0, index, epoch, 0]).random_raw(count)
+    # As arrays: Python integers beyond 2**63 would go through float64.
+    key, counter = np.array([seed, stream], np.uint64), np.array([0, index, epoch, 0], np.uint64)
+    bits = np.random.Philox(key=key, counter=counter).random_raw(count)
     return (bits >> np.uint64(11)) * 2.0**-53
 
 

@@ -1,13 +1,14 @@
 """What corpora of audio files share: finding them, decoding them, saying which can't be used."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import ListConfig
 
 from separation.data import audio
-from separation.errors import InputError
+from separation.errors import InputError, check_path
 
 NAMED_ERRORS = 10
 
@@ -18,10 +19,21 @@ def corpus_root(root: str) -> Path:
     Raises:
         InputError: it is no folder.
     """
+    check_path("data.root", root)
     path = Path(root).expanduser()
     if not path.is_dir():
         raise InputError(f"data.root={root}: no such folder; give the folder that holds the corpus")
     return path
+
+
+def check_held_out(held_out: object, speakers: Iterable[str]) -> None:
+    """Raises InputError unless `data.held_out` is a list of the corpus's speakers that leaves some to train on."""
+    known = sorted(speakers)
+    if not isinstance(held_out, list | ListConfig) or not all(isinstance(name, str) for name in held_out):
+        raise InputError(f'data.held_out={held_out}: expected a list of names, as in data.held_out=["{known[0]}"]')
+    unknown = sorted(set(held_out) - set(known))
+    if unknown:
+        raise InputError(f"data.held_out: there is no speaker {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 def file_fingerprint(root: Path, files: list[Path]) -> list[list[Any]]:

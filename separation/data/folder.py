@@ -12,10 +12,10 @@ import numpy as np
 from separation.data import audio, files
 from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID, Corpus, Recording
 from separation.data.draws import permutation
-from separation.errors import InputError
+from separation.errors import InputError, check_number
 
 SILENT_PIECE = 1e-2
-"""A piece whose RMS lies 40 dB below its file's is a pause, not an utterance."""
+"""A piece whose RMS lies 40 dB below that of its file's loudest is a pause, not an utterance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class FolderCorpus(Corpus):
     Args:
         root: the folder.
         segment_seconds: longest piece.
-        valid_share, test_share: fractions in (0, 0.5), rounded up to at least one file a speaker.
+        valid_share, test_share: fractions in [0.001, 0.4], rounded up to at least one file a speaker.
         held_out: speakers that are left out of every split but `test_unknown`.
     """
 
@@ -41,10 +41,8 @@ class FolderCorpus(Corpus):
     def __post_init__(self) -> None:
         super().__post_init__()
         for key in ("valid_share", "test_share"):
-            if not 0 < getattr(self, key) < 0.5:
-                raise InputError(f"data.{key}={getattr(self, key)}: expected a fraction between 0 and 0.5")
-        if not self.segment_seconds > 0:
-            raise InputError(f"data.segment_seconds={self.segment_seconds}: expected a number > 0")
+            check_number(f"data.{key}", getattr(self, key), 0.001, 0.4)
+        check_number("data.segment_seconds", self.segment_seconds, 0.1, 3600)
 
     @property
     def name(self) -> str:
@@ -86,16 +84,16 @@ class FolderCorpus(Corpus):
                 f"data.root={self.root}: holds {found}; expected one sub-folder with audio files for each of at least"
                 " two speakers, as in root/anna/*.wav and root/bert/*.wav"
             )
-        unknown = sorted(set(self.held_out) - set(speakers))
-        if unknown:
-            raise InputError(f"data.held_out={self.held_out}: {self.root} has no sub-folder {', '.join(unknown)}")
+        files.check_held_out(self.held_out, speakers)
         return speakers
 
     def _cut(self, samples: np.ndarray) -> list[np.ndarray]:
         """Equal pieces no longer than `segment_seconds`, pauses left out."""
         count = math.ceil(len(samples) / (self.segment_seconds * self.sample_rate))
-        floor = SILENT_PIECE * np.sqrt(np.mean(samples**2))
-        return [piece for piece in np.array_split(samples, count) if np.sqrt(np.mean(piece**2)) > floor]
+        pieces = np.array_split(samples, count)
+        levels = [np.square(piece, dtype=np.float64).mean() ** 0.5 for piece in pieces]
+        loud = [piece for piece, level in zip(pieces, levels, strict=True) if level > SILENT_PIECE * max(levels)]
+        return [audio.trim(piece) for piece in loud]
 
     def _splits(self, speaker: str, names: list[str]) -> dict[str, str]:
         """The split of each of a speaker's files or pieces."""

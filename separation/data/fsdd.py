@@ -12,7 +12,7 @@ import numpy as np
 from separation.data import files
 from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID, Corpus, Recording
 from separation.data.draws import permutation
-from separation.errors import InputError
+from separation.errors import InputError, check_count, check_number
 
 FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>\w+)_(?P<index>\d+)\.wav")
 
@@ -36,6 +36,11 @@ class FsddCorpus(Corpus):
     passes: int = 4
     held_out: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("data.utterance_seconds", self.utterance_seconds, 0.1, 60)
+        check_count("data.passes", self.passes, maximum=100)
+
     @property
     def name(self) -> str:
         return "fsdd"
@@ -50,18 +55,12 @@ class FsddCorpus(Corpus):
         }
 
     def recordings(self) -> Iterator[Recording]:
-        root, paths = self._files()
+        _, paths = self._files()
         digits: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
         for path, samples in files.decode_all(paths, self.sample_rate):
             match = FILE_NAME.fullmatch(path.name)
             assert match  # _files lists no other names
             digits[match["speaker"], self._split(match["speaker"], int(match["index"]))].append(samples)
-        unknown = set(self.held_out) - {speaker for speaker, _ in digits}
-        if unknown:
-            raise InputError(
-                f"data.held_out={self.held_out}: {root} has no speaker {', '.join(sorted(unknown))};"
-                f" it has {', '.join(sorted({speaker for speaker, _ in digits}))}"
-            )
         for speaker, split in sorted(digits):
             if split:
                 for number, samples in enumerate(self._join(digits[speaker, split], speaker, split)):
@@ -73,6 +72,7 @@ class FsddCorpus(Corpus):
         paths = sorted(path for path in folder.iterdir() if FILE_NAME.fullmatch(path.name))
         if not paths:
             raise InputError(f"data.root={self.root}: holds no files named like 7_jackson_32.wav; is it FSDD?")
+        files.check_held_out(self.held_out, {path.name.split("_")[1] for path in paths})
         return root, paths
 
     def _split(self, speaker: str, index: int) -> str:

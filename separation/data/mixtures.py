@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from separation.data.corpus import check_count
 from separation.data.draws import choose_distinct, stream, uniforms
 from separation.data.store import SampleStore, Utterance
-from separation.errors import InputError
+from separation.errors import InputError, check_count, check_number
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,9 @@ class Mixing:
     rms: float = 0.05
 
     def __post_init__(self) -> None:
-        check_count("mixing.num_sources", self.num_sources, minimum=2)
-        if not 0 <= self.level_range < float("inf"):
-            raise InputError(f"mixing.level_range={self.level_range}: expected a number of dB >= 0")
-        if not 0 < self.rms < float("inf"):
-            raise InputError(f"mixing.rms={self.rms}: expected a number > 0")
+        check_count("mixing.num_sources", self.num_sources, minimum=2, maximum=6)
+        check_number("mixing.level_range", self.level_range, 0, 60)
+        check_number("mixing.rms", self.rms, 1e-4, 1)
 
     @property
     def mixture_rms(self) -> float:
@@ -82,7 +79,7 @@ class DrawnMixtures:
     """
 
     def __init__(self, store: SampleStore, split: str, mixing: Mixing, num_mixtures: int, seed: int = 0) -> None:
-        check_count("seed", seed, minimum=0)
+        check_count("seed", seed, minimum=0, maximum=2**63 - 1)
         self.store = store
         self.split = split
         self.mixing = mixing
@@ -97,7 +94,7 @@ class DrawnMixtures:
         if len(self._speakers) < mixing.num_sources:
             raise InputError(
                 f"data: the {split} split has {len(self._speakers)} speaker(s), too few for mixtures of"
-                f" {mixing.num_sources}; add speakers or lower mixing.num_sources"
+                f" {mixing.num_sources}; add speakers (or hold out fewer: data.held_out) or lower mixing.num_sources"
             )
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -45,13 +46,17 @@ class SampleStore:
 
     def __init__(self, folder: Path, sample_rate: int) -> None:
         self.sample_rate = sample_rate
-        self.samples = np.memmap(folder / "samples.i16", dtype="<i2", mode="r")
-        with open(folder / "index.csv", newline="", encoding="utf-8") as file:
-            self.utterances = [
-                Utterance(name, speaker, split, int(start), int(num_samples), float(scale), float(rms))
-                for name, speaker, split, start, num_samples, scale, rms in list(csv.reader(file))[1:]
-            ]
-        if len(self.samples) != sum(utterance.num_samples for utterance in self.utterances):
+        try:
+            self.samples = np.memmap(folder / "samples.i16", dtype="<i2", mode="r")
+            with open(folder / "index.csv", newline="", encoding="utf-8") as file:
+                self.utterances = [
+                    Utterance(name, speaker, split, int(start), int(num_samples), float(scale), float(rms))
+                    for name, speaker, split, start, num_samples, scale, rms in list(csv.reader(file))[1:]
+                ]
+            whole = len(self.samples) == sum(utterance.num_samples for utterance in self.utterances)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder}: is damaged ({error}); remove it to build it again") from error
+        if not whole or not all(utterance.rms > 0 for utterance in self.utterances):
             raise InputError(f"{folder}: is damaged (index.csv and samples.i16 don't fit); remove it to build it again")
 
     def read(self, utterance: Utterance, offset: int, num_samples: int) -> np.ndarray:
@@ -83,8 +88,7 @@ def open_store(corpus: Corpus) -> SampleStore:
 
 
 def _build(folder: Path, source: str, recordings: Iterable[Recording]) -> None:
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
         with (
             open(temporary / "samples.i16", "wb") as samples,
@@ -100,6 +104,11 @@ def _build(folder: Path, source: str, recordings: Iterable[Recording]) -> None:
                 samples.write(values.tobytes())
                 rms = math.sqrt(np.mean(np.square(recording.samples, dtype=np.float64)))
                 rows.writerow([*recording[:3], start, len(values), scale, rms])
+            if samples.tell() == 0:
+                raise InputError("data: the corpus holds no usable recordings")
+            for file in (samples, index):
+                file.flush()
+                os.fsync(file.fileno())
         (temporary / "source.json").write_text(source, encoding="utf-8")
         temporary.rename(folder)
     finally:

@@ -35,8 +35,9 @@ def test_resampling_removes_what_the_new_rate_cannot_hold():
         (b"", "can't be read as audio"),
         (b"RIFF....WAVEfmt nonsense", "can't be read as audio"),
         (np.zeros((0, 1)), "holds no samples"),
-        (np.array([0.1, np.nan]), "NaN or infinite"),
-        (np.zeros(50), "is silent"),
+        (np.append(np.ones(999), np.nan), "NaN or infinite"),
+        (np.zeros(800), "is silent"),
+        (np.ones(799), "is shorter than 0.1 s"),
     ],
 )
 def test_files_that_cannot_be_used_are_named(tmp_path, content, words):

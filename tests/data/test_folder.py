@@ -37,7 +37,8 @@ def test_any_rate_channels_depth_and_length(tmp_path):
             soundfile.write(tmp_path / speaker / "deep" / "er" / name, noise, rate)
     recordings = list(corpus(tmp_path, segment_seconds=1.0).recordings())
     assert len(recordings) == 2 * 3 * 4
-    assert {recording.samples.shape for recording in recordings} == {(8000,)}
+    # The silence reaches into the pieces on either side, where it is trimmed.
+    assert all(7000 < len(recording.samples) <= 8000 for recording in recordings)
     # Pieces of one file stay in one split.
     splits = {(r.name.split("#")[0], r.split) for r in recordings}
     assert len(splits) == 6
@@ -56,7 +57,7 @@ def test_one_long_file_a_speaker_is_enough(tmp_path):
 def test_every_unusable_file_is_named_at_once(tmp_path, speech_folder):
     shutil.copytree(speech_folder, tmp_path / "copy")
     (tmp_path / "copy/anna/0.wav").write_bytes(b"")
-    soundfile.write(tmp_path / "copy/bert/1.wav", np.zeros(100), 8000)
+    soundfile.write(tmp_path / "copy/bert/1.wav", np.zeros(900), 8000)
     with pytest.raises(InputError, match=r"anna/0.wav: can't be read.*bert/1.wav: is silent"):
         list(corpus(tmp_path / "copy").recordings())
 
@@ -68,8 +69,8 @@ def test_bad_settings_are_named(tmp_path, speech_folder):
     shutil.copy(speech_folder / "anna/0.wav", tmp_path / "anna")
     with pytest.raises(InputError, match=r"holds only one speaker \(anna\)"):
         list(corpus(tmp_path).recordings())
-    with pytest.raises(InputError, match="has no sub-folder eve"):
+    with pytest.raises(InputError, match="data.held_out: there is no speaker eve; there are anna"):
         list(corpus(speech_folder, held_out=["eve"]).recordings())
-    for key, value in {"valid_share": 0.7, "test_share": 0, "segment_seconds": -1.0, "num_test": 0}.items():
+    for key, value in {"valid_share": 0.7, "test_share": 0.0, "segment_seconds": -1.0, "num_test": 0}.items():
         with pytest.raises(InputError, match=f"data.{key}={value}: expected"):
             corpus(speech_folder, **{key: value})

@@ -56,5 +56,5 @@ def test_bad_roots_are_named(root, tmp_path):
     for path, words in ((tmp_path / "none", "no such folder"), (tmp_path, "holds no files named like")):
         with pytest.raises(InputError, match=f"data.root={path}: {words}"):
             list(FsddCorpus(root=str(path), **COUNTS).recordings())
-    with pytest.raises(InputError, match="has no speaker nobody; it has george, lucas, theo"):
+    with pytest.raises(InputError, match="there is no speaker nobody; there are george, lucas, theo"):
         list(FsddCorpus(root=str(root), held_out=["nobody"], **COUNTS).recordings())
