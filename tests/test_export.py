@@ -12,6 +12,10 @@ from separation.run_folder import RunFolder
 from separation.separators import KMeansSeparator, separate
 
 
+TRAINED = ["model.hidden_size=16", "trainer.max_steps=80", "data.num_train=160", "trainer.excerpt_frames=50"]
+"""Enough training for embeddings that form two clusters."""
+
+
 def load(run, tmp_path):
     """Our model, nussl's file, and a mixture at the level of training."""
     result = run_program("scripts/export_nussl.py", f"run={run}", f"output={tmp_path}/model.pth", cwd=tmp_path)
@@ -36,7 +40,7 @@ def test_masks_in_nussls_deep_mask_estimation(make_run, tmp_path):
 
 
 def test_estimates_of_nussls_deep_clustering(make_run, tmp_path):
-    model, signal, mixture = load(make_run("model=whitened_kmeans"), tmp_path)
+    model, signal, mixture = load(make_run("model=whitened_kmeans", *TRAINED), tmp_path)
     theirs = nussl().separation.deep.DeepClustering(
         signal, num_sources=2, model_path=f"{tmp_path}/model.pth", mask_type="binary", percentile=0, n_init=10
     )
