@@ -11,7 +11,6 @@ from separation.metrics import si_sdr
 from separation.run_folder import RunFolder
 from separation.separators import KMeansSeparator, separate
 
-
 TRAINED = ["model.hidden_size=16", "trainer.max_steps=80", "data.num_train=160", "trainer.excerpt_frames=50"]
 """Enough training for embeddings that form two clusters."""
 
