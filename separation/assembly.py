@@ -14,7 +14,7 @@ from torch import nn
 
 from separation import checkpoint
 from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID
-from separation.data.mixtures import DrawnMixtures, Mixing
+from separation.data.mixtures import DrawnMixtures
 from separation.data.store import open_store
 from separation.errors import InputError, check_count
 from separation.features import Stft
@@ -92,8 +92,6 @@ class Data:
     train: DrawnMixtures
     valid: DrawnMixtures
     tests: list[DrawnMixtures]
-    mixing: Mixing
-    sample_rate: int
 
 
 def build_data(config: DictConfig) -> Data:
@@ -117,8 +115,6 @@ def build_data(config: DictConfig) -> Data:
             for split in (TEST, TEST_UNKNOWN)
             if split == TEST or split in splits
         ],
-        mixing=mixing,
-        sample_rate=corpus.sample_rate,
     )
 
 
