@@ -56,12 +56,18 @@ def score_table(splits: dict[str, dict[str, Any]]) -> str:
 
 
 def runs_table(folders: Sequence[RunFolder], root: Path) -> str:
-    """Several runs' SI-SDR improvement in dB, a row each; a run without scores shows as unfinished."""
+    """Several runs' SI-SDR improvement in dB, a row each; a run without scores shows as unfinished.
+
+    A run's name is its folder below `root`, less the overrides that all of them share.
+    """
     summaries = {folder.path: load_summary(folder) for folder in folders}
     splits = list(dict.fromkeys(split for summary in summaries.values() if summary for split in summary["splits"]))
+    overrides = {path: path.relative_to(root).as_posix().split(",") for path in summaries}
+    shared = set.intersection(*map(set, overrides.values())) if len(overrides) > 1 else set()
     rows = []
     for path, summary in summaries.items():
         scores = [summary["splits"].get(split) if summary else None for split in splits]
         cells = [f"{score['si_sdr_improvement']:.2f}" if score else "-" for score in scores]
-        rows.append([path.relative_to(root).as_posix(), *cells, "done" if summary else "unfinished"])
+        name = ",".join(override for override in overrides[path] if override not in shared)
+        rows.append([name, *cells, "done" if summary else "unfinished"])
     return table(["SI-SDR improvement [dB]", *splits, "state"], rows)
