@@ -38,19 +38,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def decibels(value: float) -> str:
+    """Two digits, and no minus before a zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
 def score_table(splits: dict[str, dict[str, Any]]) -> str:
     """One run's scores: a column for each test split, the mixture and the oracles beside the model."""
     columns = list(splits.values())
     rows = [
-        ["mixture", *(f"{column['input_si_sdr']:.2f}" for column in columns)],
-        ["model", *(f"{column['si_sdr']:.2f}" for column in columns)],
-        ["model's improvement", *(f"{column['si_sdr_improvement']:.2f}" for column in columns)],
+        ["mixture", *(decibels(column["input_si_sdr"]) for column in columns)],
+        ["model", *(decibels(column["si_sdr"]) for column in columns)],
+        ["model's improvement", *(decibels(column["si_sdr_improvement"]) for column in columns)],
     ]
     for name, title in ORACLE_TITLES.items():
-        rows.append([title, *(f"{column['oracle'][name]:.2f}" for column in columns)])
+        rows.append([title, *(decibels(column["oracle"][name]) for column in columns)])
     for name, title in {"sdr": "SDR", "sir": "SIR", "sar": "SAR"}.items():
         if f"bss_eval_{name}" in columns[0]:
-            rows.append([f"model's {title} (BSS Eval)", *(f"{column[f'bss_eval_{name}']:.2f}" for column in columns)])
+            rows.append([f"model's {title} (BSS Eval)", *(decibels(column[f"bss_eval_{name}"]) for column in columns)])
     header = ["SI-SDR [dB]", *(f"{name} ({column['num_mixtures']} mixtures)" for name, column in splits.items())]
     return table(header, rows)
 
@@ -67,7 +72,7 @@ def runs_table(folders: Sequence[RunFolder], root: Path) -> str:
     rows = []
     for path, summary in summaries.items():
         scores = [summary["splits"].get(split) if summary else None for split in splits]
-        cells = [f"{score['si_sdr_improvement']:.2f}" if score else "-" for score in scores]
+        cells = [decibels(score["si_sdr_improvement"]) if score else "-" for score in scores]
         name = ",".join(override for override in overrides[path] if override not in shared)
         rows.append([name, *cells, "done" if summary else "unfinished"])
     return table(["SI-SDR improvement [dB]", *splits, "state"], rows)
