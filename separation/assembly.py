@@ -35,6 +35,7 @@ ALLOWED_TARGETS = {
     "evaluation": "separation.evaluation.EvaluationSettings",
 }
 """What the settings under each key may build: a run folder's config may come from a stranger."""
+CHAIN = "separation.clip.chain.Chain"
 
 
 def build(config: DictConfig, key: str, **arguments: Any) -> Any:
@@ -50,7 +51,7 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     node = OmegaConf.select(config, key)
     if not isinstance(node, DictConfig):
         raise InputError(f"{key}={node}: expected settings with a _target_, as in the files under conf/{key}")
-    _check_target(OmegaConf.to_container(node, resolve=True, throw_on_missing=True), key)
+    _check_target(OmegaConf.to_container(node, resolve=True, throw_on_missing=True), key, ALLOWED_TARGETS[key])
     try:
         return instantiate(node, **arguments)
     except InstantiationException as error:
@@ -64,11 +65,19 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
         raise
 
 
-def _check_target(node: Any, key: str) -> None:
-    """Raises InputError unless the settings build one thing, and that of the kind that the key is for."""
+def _check_target(node: Any, key: str, prefix: str) -> None:
+    """Raises InputError unless the settings build one thing, and that of the kind that the key is for.
+
+    A chain of clippers has members of its own kind.
+    """
     target = str(node.pop("_target_", None))
-    if not _is_allowed(target, ALLOWED_TARGETS[key]):
-        raise InputError(f"{key}._target_={target}: expected a choice of {ALLOWED_TARGETS[key]}; see conf/")
+    if not _is_allowed(target, prefix):
+        raise InputError(f"{key}._target_={target}: expected a choice of {prefix}; see conf/")
+    if target == CHAIN and isinstance(node.get("clippers"), dict):
+        for name, member in node.pop("clippers").items():
+            if not isinstance(member, dict):
+                raise InputError(f"{key}.clippers.{name}={member}: expected settings with a _target_")
+            _check_target(member, f"{key}.clippers.{name}", prefix)
     if re.search(r'"_\w+_": ', json.dumps(node, default=str)):
         raise InputError(f"{key}: keys with underscores at both ends, such as _args_, are not allowed below it")
 

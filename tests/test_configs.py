@@ -12,7 +12,12 @@ from separation.clip import AutoClip, FixedClip, NoClip
 from separation.errors import InputError
 
 CHOICES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name != "experiment"]
-EXTRA = {"fsdd": ["data.root=x"], "folder": ["data.root=x"]}
+EXTRA = {
+    "fsdd": ["data.root=x"],
+    "folder": ["data.root=x"],
+    "value": ["clip.max_value=1"],
+    "error_feedback": ["clip.max_norm=1", "clip.max_error_norm=2"],
+}
 
 
 @pytest.mark.parametrize("path", CHOICES, ids=lambda path: f"{path.parent.name}={path.stem}")
@@ -42,6 +47,16 @@ def test_clipping_choices():
     assert type(build(compose_config("config", ["clip=none"]), "clip")) is NoClip
     clipper = build(compose_config("config", ["clip=fixed", "clip.max_norm=0.25"]), "clip")
     assert type(clipper) is FixedClip and clipper.max_norm == 0.25
+
+
+def test_a_chains_members_are_choices_of_the_same_group():
+    config = compose_config("config", ["clip=chain", "clip@clip.clippers.second=zclip", "clip.clippers.first.k=4"])
+    members = build(config, "clip").clippers
+    assert [type(member).__name__ for member in members.values()] == ["SkipSpikes", "ZClip"]
+    assert members["first"].k == 4
+    config.clip.clippers.first._target_ = "os.system"
+    with pytest.raises(InputError, match="clip.clippers.first._target_=os.system: expected a choice of separation.cl"):
+        build(config, "clip")
 
 
 def test_bad_values_are_sentences_that_name_the_key():

@@ -1,6 +1,7 @@
 """Checks of the strategies' arguments, in one wording."""
 
 import math
+from collections.abc import Iterable
 from numbers import Real
 
 
@@ -20,3 +21,45 @@ def check_number(name: str, value: object, allowed: str) -> float:
     if math.isnan(number):
         raise ValueError(f"{name}: expected {allowed}, got {value!r}")
     return number
+
+
+def check_positive(name: str, value: object) -> float:
+    """`value` as a float > 0; infinity is allowed."""
+    number = check_number(name, value, "a number > 0")
+    if number <= 0:
+        raise ValueError(f"{name}: expected a number > 0, got {value!r}")
+    return number
+
+
+def check_decay(name: str, value: object) -> float:
+    """`value` as the decay of a running mean, in [0, 1)."""
+    number = check_number(name, value, "a number in [0, 1)")
+    if not 0 <= number < 1:
+        raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")
+    return number
+
+
+def check_count(name: str, value: object, minimum: int = 1) -> int:
+    """`value` as a whole number >= `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected a whole number >= {minimum}, got {value!r} ({type(value).__name__})")
+    if value < minimum:
+        raise ValueError(f"{name}: expected a whole number >= {minimum}, got {value!r}")
+    return value
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
+    """`value`, one of `choices`."""
+    if value not in tuple(choices):
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+    return str(value)
+
+
+def check_patterns(name: str, value: object) -> list[str]:
+    """`value` as a list of patterns for parameters' names."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name}: expected a list of names or patterns such as 'encoder.*', got {value!r}")
+    patterns = list(value)
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f"{name}: expected a list of names or patterns such as 'encoder.*', got {value!r}")
+    return patterns

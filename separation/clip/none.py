@@ -2,11 +2,14 @@
 
 import math
 
-from separation.clip.clipper import Clipper
+from separation.clip.clipper import NormClipper
 
 
-class NoClip(Clipper):
-    """Bounds nothing; reports the norm of the whole gradient. State: none."""
+class NoClip(NormClipper):
+    """Bounds nothing; reports the norm of the whole gradient.
+
+    State: none. Cost: one pass that reads the gradients.
+    """
 
     def _threshold(self, grad_norm: float) -> float:
         return math.inf

@@ -1,38 +1,104 @@
-"""A percentile of a growing history, equal to NumPy's to the last bit."""
+"""A percentile of a stream of values, equal to NumPy's to the last bit."""
 
 import math
 from array import array
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 
+LARGEST_BLOCK = 1024
 
-class GrowingPercentile:
-    """The p-th percentile of every value added so far, with linear interpolation, as `np.percentile` computes it.
 
-    Values are kept in their order of arrival (what a checkpoint stores) and sorted (what a percentile reads), so that
-    adding one costs a binary search and a memory move instead of the sort that `np.percentile` does at every step.
+class StreamingPercentile:
+    """The p-th percentile of all values added so far, or of the last `window`, as `np.percentile` computes it.
+
+    The values lie sorted in blocks of at most 1,024. Adding one costs two binary searches and a move within one block;
+    a cursor remembers the block that the last percentile was read from, which is close to where the next one lies. So
+    the cost hardly grows with the number of values, and p may change from one reading to the next.
+
+    Args:
+        window: how many values count, >= 1; None: all.
+        values: finite values to begin with, in their order.
     """
 
-    def __init__(self, values: Iterable[float] = ()) -> None:
-        self.values = array("d", values)
-        self._sorted = array("d", sorted(self.values))
+    def __init__(self, window: int | None = None, values: Iterable[float] = ()) -> None:
+        self._window = window
+        self._arrived = array("d", values)  # in their order; with a window a ring, once it is full
+        if window is not None:
+            self._arrived = self._arrived[-window:]
+        self._oldest = 0
+        ordered = sorted(self._arrived)
+        half = LARGEST_BLOCK // 2
+        self._blocks = [array("d", ordered[first : first + half]) for first in range(0, len(ordered), half)]
+        self._lasts = [block[-1] for block in self._blocks]
+        self._cursor = 0
+        self._rank = 0  # of the first value in the cursor's block
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self._arrived)
+
+    @property
+    def values(self) -> "array[float]":
+        """The values that count, in their order of arrival."""
+        return self._arrived[self._oldest :] + self._arrived[: self._oldest]
 
     def add(self, value: float) -> None:
-        """Adds one finite value."""
-        self.values.append(value)
-        insort(self._sorted, value)
+        """Adds one finite value; with a full window, the oldest one goes."""
+        if len(self._arrived) == self._window:
+            self._remove(self._arrived[self._oldest])
+            self._arrived[self._oldest] = value
+            self._oldest = (self._oldest + 1) % self._window
+        else:
+            self._arrived.append(value)
+        self._insert(value)
 
     def percentile(self, p: float) -> float:
-        """The p-th percentile, p in [0, 100]; at least one value must have been added."""
-        position = (len(self._sorted) - 1) * (p / 100)
+        """The p-th percentile, p in [0, 100], with linear interpolation; at least one value must have been added."""
+        position = (len(self._arrived) - 1) * (p / 100)
         index = math.floor(position)
         fraction = position - index
-        low = self._sorted[index]
-        high = self._sorted[min(index + 1, len(self._sorted) - 1)]
+        low = self._at(index)
+        if fraction == 0:
+            return low
+        high = self._at(index + 1)
         # NumPy interpolates from the nearer end; the one-sided formula differs in the last bit.
         if fraction >= 0.5:
             return high - (high - low) * (1 - fraction)
         return low + (high - low) * fraction
+
+    def _at(self, rank: int) -> float:
+        """The value with so many smaller ones before it."""
+        while rank < self._rank:
+            self._cursor -= 1
+            self._rank -= len(self._blocks[self._cursor])
+        while rank >= self._rank + len(self._blocks[self._cursor]):
+            self._rank += len(self._blocks[self._cursor])
+            self._cursor += 1
+        return self._blocks[self._cursor][rank - self._rank]
+
+    def _insert(self, value: float) -> None:
+        if not self._blocks:
+            self._blocks, self._lasts = [array("d", [value])], [value]
+            return
+        index = min(bisect_left(self._lasts, value), len(self._blocks) - 1)
+        block = self._blocks[index]
+        insort(block, value)
+        self._lasts[index] = block[-1]
+        self._rank += index < self._cursor
+        if len(block) > LARGEST_BLOCK:
+            middle = len(block) // 2
+            self._blocks[index : index + 1] = [block[:middle], block[middle:]]
+            self._lasts[index : index + 1] = [block[middle - 1], block[-1]]
+            self._cursor += index < self._cursor
+
+    def _remove(self, value: float) -> None:
+        index = bisect_left(self._lasts, value)
+        block = self._blocks[index]
+        block.pop(bisect_left(block, value))
+        self._rank -= index < self._cursor
+        if block:
+            self._lasts[index] = block[-1]
+            return
+        del self._blocks[index], self._lasts[index]
+        self._cursor -= index < self._cursor
+        if self._cursor == len(self._blocks):  # it stood on the last block, which is gone
+            self._cursor = self._rank = 0

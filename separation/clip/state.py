@@ -1,0 +1,107 @@
+"""Reads the strategies' states and says which field is wrong."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+VERSION = 1
+
+
+class State:
+    """A state dict whose fields are checked as they are read.
+
+    Args:
+        values: what a clipper's `state_dict` returned.
+        strategy: the class that it must be of.
+
+    Raises:
+        ValueError: it is another strategy's, or of another version of this library; so do all methods, naming the
+            field, where its value doesn't fit.
+    """
+
+    def __init__(self, values: object, strategy: str) -> None:
+        if not isinstance(values, Mapping):
+            raise ValueError(f"state: expected a dictionary from {strategy}.state_dict(), got {type(values).__name__}")
+        self._values = values
+        if values.get("strategy") != strategy:
+            found = values.get("strategy")
+            raise ValueError(f"strategy: the state is of {found!r} and can't be loaded into {strategy}")
+        if values.get("version") != VERSION:
+            raise ValueError(
+                f"version: expected {VERSION}, got {values.get('version')!r}; use the library that wrote it"
+            )
+
+    def get(self, name: str) -> Any:
+        """The field's value as it is."""
+        if name not in self._values:
+            raise ValueError(f"{name}: is missing in the state")
+        return self._values[name]
+
+    def expect(self, name: str, value: object) -> None:
+        """Raises ValueError unless the field equals this clipper's setting."""
+        if self.get(name) != value:
+            raise ValueError(f"{name}: the state was saved with {self.get(name)!r}, this clipper has {value!r}")
+
+    def count(self, name: str) -> int:
+        """A whole number >= 0."""
+        value = self.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name}: expected a whole number >= 0, got {value!r}")
+        return value
+
+    def number(self, name: str) -> float:
+        """A number >= 0."""
+        return _number(name, self.get(name))
+
+    def history(self, name: str) -> list[float]:
+        """Norms, in their order."""
+        return _norms(name, self.get(name))
+
+    def numbers(self, name: str) -> dict[str, float]:
+        """A number >= 0 for each name."""
+        return {key: _number(f"{name}[{key!r}]", value) for key, value in self._named(name)}
+
+    def counts(self, name: str) -> dict[str, int]:
+        """A whole number >= 0 for each name."""
+        return {key: int(_number(f"{name}[{key!r}]", value)) for key, value in self._named(name)}
+
+    def histories(self, name: str) -> dict[str, list[float]]:
+        """Norms for each name."""
+        return {key: _norms(f"{name}[{key!r}]", value) for key, value in self._named(name)}
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """A tensor for each name; copies."""
+        return {key: _tensor(f"{name}[{key!r}]", value).clone() for key, value in self._named(name)}
+
+    def _named(self, name: str) -> list[tuple[str, Any]]:
+        value = self.get(name)
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise ValueError(f"{name}: expected a dictionary with parameters' names, got {type(value).__name__}")
+        return list(value.items())
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"{name}: expected a finite number >= 0, got {value!r}")
+    return float(value)
+
+
+def _tensor(name: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor) or value.is_complex() or not value.isfinite().all():
+        raise ValueError(f"{name}: expected a tensor of finite numbers, got {value!r}")
+    return value
+
+
+def _norms(name: str, value: object) -> list[float]:
+    norms = _tensor(name, value)
+    if norms.ndim != 1 or not (norms > 0).all():
+        raise ValueError(f"{name}: expected norms > 0 in one dimension, got a tensor of shape {tuple(norms.shape)}")
+    return norms.tolist()
+
+
+def as_tensor(norms: Any) -> Tensor:
+    """Norms as a float64 tensor: 8 bytes each, whatever the loader allows."""
+    return torch.tensor(norms, dtype=torch.float64)

@@ -1,0 +1,295 @@
+"""Each strategy against its paper's equations, written out in float64, over 1,000 random steps."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from strategies import SHAPES, gradients_of, make, named_parameters, random_gradients, set_gradients
+
+STEPS = 1000
+Gradient = list[np.ndarray]
+NAMES = list(SHAPES)
+
+
+def norm_of(*arrays: np.ndarray) -> float:
+    return math.sqrt(sum(float((array**2).sum()) for array in arrays))
+
+
+def clip(gradient: Gradient, threshold: float) -> Gradient:
+    factor = min(1.0, threshold / norm_of(*gradient))
+    return [factor * array for array in gradient]
+
+
+def autoclip_reference(p: float, window: int | None, groups: list[list[int]]) -> Callable[[Gradient], Gradient]:
+    histories: list[list[float]] = [[] for _ in groups]
+
+    def step(gradient: Gradient) -> Gradient:
+        out = list(gradient)
+        for members, history in zip(groups, histories, strict=True):
+            history.append(norm_of(*(gradient[i] for i in members)))
+            threshold = np.percentile(history[-window:] if window else history, p)
+            for i, clipped in zip(members, clip([gradient[i] for i in members], threshold), strict=True):
+                out[i] = clipped
+        return out
+
+    return step
+
+
+def zclip_reference() -> Callable[[Gradient], Gradient]:
+    first, moments = [], []
+
+    def step(gradient: Gradient) -> Gradient:
+        norm = norm_of(*gradient)
+        if len(first) < 25:
+            first.append(norm)
+            moments[:] = [np.mean(first), np.var(first)]
+            return gradient
+        mean, variance = moments
+        z = (norm - mean) / math.sqrt(variance)
+        threshold = mean + 2.5**2 * math.sqrt(variance) / z if z > 2.5 else norm
+        mean = 0.97 * mean + 0.03 * min(norm, threshold)
+        moments[:] = [mean, 0.97 * variance + 0.03 * (min(norm, threshold) - mean) ** 2]
+        return clip(gradient, threshold)
+
+    return step
+
+
+def adagc_reference() -> Callable[[Gradient], Gradient]:
+    gamma, steps = [math.inf] * len(NAMES), [0]
+
+    def step(gradient: Gradient) -> Gradient:
+        steps[0] += 1
+        if steps[0] <= 100:
+            clipped = clip(gradient, 1.0)
+            gamma[:] = [min(old, norm_of(array)) for old, array in zip(gamma, clipped, strict=True)]
+            return clipped
+        clipped = [clip([array], 1.05 * old)[0] for array, old in zip(gradient, gamma, strict=True)]
+        gamma[:] = [0.98 * old + 0.02 * norm_of(array) for old, array in zip(gamma, clipped, strict=True)]
+        return clipped
+
+    return step
+
+
+def adagn_reference() -> Callable[[Gradient], Gradient]:
+    mean, square, steps = [0.0] * len(NAMES), [0.0] * len(NAMES), [0]
+
+    def step(gradient: Gradient) -> Gradient:
+        steps[0] += 1
+        out = []
+        for i, array in enumerate(gradient):
+            norm = norm_of(array)
+            mean[i] = 0.7 * mean[i] + 0.3 * norm
+            square[i] = 0.9 * square[i] + 0.1 * norm**2
+            target = mean[i] / (1 - 0.7 ** steps[0]) / (math.sqrt(square[i] / (1 - 0.9 ** steps[0])) + 1e-8)
+            out.append(array / norm * target)
+        return out
+
+    return step
+
+
+def adaclip_reference() -> Callable[[Gradient], Gradient]:
+    means, steps = [0.0] * len(NAMES), [0]
+
+    def step(gradient: Gradient) -> Gradient:
+        steps[0] += 1
+        out = []
+        for i, array in enumerate(gradient):
+            largest = np.abs(array).max()
+            means[i] = 0.999 * means[i] + 0.001 * largest
+            limit = means[i] / (1 - 0.999 ** steps[0])
+            out.append(np.where(np.abs(array) > limit, array / largest * limit, array))
+        return out
+
+    return step
+
+
+def spam_reference(theta: float) -> Callable[[Gradient], Gradient]:
+    moments = [np.zeros(shape) for shape in SHAPES.values()]
+
+    def step(gradient: Gradient) -> Gradient:
+        out = []
+        for i, array in enumerate(gradient):
+            spike = (moments[i] > 0) & (array**2 > theta * moments[i])
+            out.append(np.where(spike, np.sign(array) * np.sqrt(theta * moments[i]), array))
+            moments[i] = 0.999 * moments[i] + 0.001 * out[-1] ** 2
+        return out
+
+    return step
+
+
+def agc_reference() -> Callable[[Gradient], Gradient]:
+    weights = [parameter.detach().numpy() for _, parameter in named_parameters()]
+
+    def step(gradient: Gradient) -> Gradient:
+        out = []
+        for name, array, weight in zip(NAMES, gradient, weights, strict=True):
+            array = array.copy()
+            if name == "encoder.weight":
+                for unit in range(len(array)):
+                    limit = 0.01 * max(norm_of(weight[unit]), 1e-3)
+                    array[unit] *= min(1.0, limit / norm_of(array[unit]))
+            elif name == "encoder.bias":
+                array *= min(1.0, 0.01 * max(norm_of(weight), 1e-3) / norm_of(array))
+            out.append(array)
+        return out
+
+    return step
+
+
+def error_feedback_reference() -> Callable[[Gradient], Gradient]:
+    errors = [np.zeros(shape) for shape in SHAPES.values()]
+
+    def step(gradient: Gradient) -> Gradient:
+        back = clip(errors, 1.5) if norm_of(*errors) > 0 else errors
+        out = [a + b for a, b in zip(clip(gradient, 0.5), back, strict=True)]
+        errors[:] = [e + g - v for e, g, v in zip(errors, gradient, out, strict=True)]
+        return out
+
+    return step
+
+
+REFERENCES = {
+    "fixed": ([], lambda: lambda gradient: clip(gradient, 1.0)),
+    "value": ([], lambda: lambda gradient: [np.clip(array, -0.5, 0.5) for array in gradient]),
+    "autoclip": (["clip.p=10"], lambda: autoclip_reference(10, None, [[0, 1, 2, 3]])),
+    "autoclip window": (["clip.p=80", "clip.window=30"], lambda: autoclip_reference(80, 30, [[0, 1, 2, 3]])),
+    "autoclip tensor": (["clip.groups=tensor"], lambda: autoclip_reference(10, None, [[0], [1], [2], [3]])),
+    "autoclip module": (["clip.groups=module"], lambda: autoclip_reference(10, None, [[0, 1], [2, 3]])),
+    "autoclip names": (
+        ["clip.groups={biases: ['*.bias'], rest: ['*']}", "clip.window=50"],
+        lambda: autoclip_reference(10, 50, [[1, 3], [0, 2]]),
+    ),
+    "autoclip_on_device": (["clip.capacity=40"], lambda: autoclip_reference(10, 40, [[0, 1, 2, 3]])),
+    "zclip": ([], zclip_reference),
+    "adagc": ([], adagc_reference),
+    "adagn": ([], adagn_reference),
+    "adaclip": ([], adaclip_reference),
+    "spam": ([], lambda: spam_reference(5000)),
+    "spam small": (["clip.theta=20"], lambda: spam_reference(20)),
+    "agc": ([], agc_reference),
+    "error_feedback": ([], error_feedback_reference),
+}
+
+
+@pytest.mark.parametrize("case", REFERENCES)
+def test_equals_its_papers_equations(case):
+    overrides, make_reference = REFERENCES[case]
+    clipper, reference = make(case.split()[0], *overrides), make_reference()
+    parameters, changed = named_parameters(), 0
+    for gradients in random_gradients(STEPS):
+        set_gradients(parameters, gradients)
+        clipper.clip_(parameters)
+        for got, want, before in zip(gradients_of(parameters), reference(gradients), gradients, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
+            changed += not np.array_equal(got, before)
+    assert changed > 10  # a reference that never clips shows nothing
+
+
+def test_zclip_equals_the_published_package_without_its_constant_clip():
+    zclip = pytest.importorskip("zclip")
+    steps = random_gradients(STEPS)
+    model = torch.nn.Module()
+    for position, (_, parameter) in enumerate(named_parameters()):
+        model.register_parameter(str(position), parameter)
+    package = zclip.ZClip(max_grad_norm=None, eps=0.0)
+    clipper, parameters = make("zclip"), named_parameters()
+    clipped = 0
+    for gradients in steps:
+        set_gradients(parameters, gradients)
+        set_gradients(list(model.named_parameters()), gradients)
+        clipped += clipper.clip_(parameters).clipped
+        package.step(model)
+        for got, want in zip(gradients_of(parameters), model.parameters(), strict=True):
+            # The package divides by the norm plus 1e-6.
+            np.testing.assert_allclose(got, want.grad.numpy(), rtol=1e-5)
+    assert clipped > 10
+
+
+def test_skip_spikes_leaves_out_norms_above_six_sigma_of_the_last_log_norms():
+    clipper, parameters, norms, skipped = make("skip_spikes"), named_parameters(), [], 0
+    random = np.random.default_rng(4)
+    for gradients in random_gradients(600, seed=5):
+        scale = 1e4 if random.random() < 0.01 else 1.0
+        set_gradients(parameters, gradients, scale)
+        norm = norm_of(*gradients) * scale
+        result = clipper.clip_(parameters)
+        logs = np.log(norms[-128:])
+        expected = True
+        if len(logs) >= 64:
+            threshold = np.mean(logs) + 6 * np.std(logs, ddof=1)
+            assert math.log(result.threshold) == pytest.approx(threshold, rel=1e-12)
+            expected = math.log(norm) <= threshold
+        assert result.should_step == expected and result.coefficient == 1
+        skipped += not result.should_step
+        norms.append(norm)
+    assert skipped >= 2
+
+
+def test_a_lasting_change_of_level_is_accepted_after_a_few_skipped_steps():
+    clipper, parameter = make("skip_spikes"), torch.nn.Parameter(torch.zeros(1))
+    random = np.random.default_rng(6)
+    outcomes = []
+    for step in range(300):
+        parameter.grad = torch.tensor([random.lognormal(0, 0.2) * (1000 if step >= 150 else 1)])
+        outcomes.append(clipper.clip_([parameter]).should_step)
+    assert all(outcomes[:150]) and not outcomes[150] and all(outcomes[160:])
+
+
+def test_agc_on_transposed_weights_and_chosen_layers():
+    parameters = named_parameters()
+    gradients = random_gradients(1)[0]
+    set_gradients(parameters, [100 * array for array in gradients])
+    make("agc", "clip.exclude=['encoder.*']", "clip.transposed=['mask.weight']").clip_(parameters)
+    assert np.array_equal(parameters[0][1].grad, 100 * gradients[0])
+    weight, grad = parameters[2][1].detach(), parameters[2][1].grad
+    np.testing.assert_allclose(grad.norm(dim=0), 0.01 * weight.norm(dim=0), rtol=1e-12)  # units are columns
+
+
+def test_zero_initialised_weights_move_under_agc():
+    parameter = torch.nn.Parameter(torch.zeros(2, 3))
+    parameter.grad = torch.ones(2, 3)
+    make("agc", "clip.exclude=[]").clip_([("w", parameter)])
+    np.testing.assert_allclose(parameter.grad.norm(dim=1), 0.01 * 1e-3, rtol=1e-6)
+
+
+def test_spam_can_read_adams_second_moment():
+    parameters = named_parameters()
+    optimizer = torch.optim.Adam(parameters, lr=0.1)
+    clipper = make("spam", "clip.second_moment=optimizer", "clip.theta=4")
+    attachment = clipper.attach(optimizer)
+    set_gradients(parameters, random_gradients(1)[0])
+    optimizer.step()
+    assert not attachment.result.clipped  # nothing to compare with yet
+    moments = [optimizer.state[parameter]["exp_avg_sq"].clone() for _, parameter in parameters]
+    set_gradients(parameters, [100 * array for array in random_gradients(1)[0]])
+    optimizer.step()
+    for (_, parameter), moment in zip(parameters, moments, strict=True):
+        np.testing.assert_allclose(parameter.grad.abs(), (4 * moment).sqrt(), rtol=1e-12)
+
+
+def test_a_chain_is_one_strategy_after_the_other():
+    chain = make("chain", "clip@clip.clippers.first=adaclip", "clip@clip.clippers.second=adagn")
+    first, second = make("adaclip"), make("adagn")
+    together, apart = named_parameters(), named_parameters()
+    for gradients in random_gradients(50):
+        set_gradients(together, gradients)
+        set_gradients(apart, gradients)
+        chain.clip_(together)
+        first.clip_(apart)
+        second.clip_(apart)
+        for one, two in zip(gradients_of(together), gradients_of(apart), strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-12)
+
+
+def test_behind_a_skipped_step_a_chain_records_nothing():
+    chain, parameters = make("chain"), named_parameters()
+    steps = random_gradients(100)
+    for gradients in steps:
+        set_gradients(parameters, gradients)
+        chain.clip_(parameters)
+    set_gradients(parameters, steps[0], 1e9)
+    assert not chain.clip_(parameters).should_step
+    history = chain.state_dict()["clippers"]["second"]["history"]["all"]
+    assert len(history) == 100 and history.max() < 1e6
