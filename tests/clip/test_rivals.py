@@ -170,6 +170,7 @@ REFERENCES = {
     "spam small": (["clip.theta=20"], lambda: spam_reference(20)),
     "agc": ([], agc_reference),
     "error_feedback": ([], error_feedback_reference),
+    "block_normalized": ([], lambda: lambda gradient: [array / norm_of(array) for array in gradient]),
 }
 
 
@@ -185,6 +186,17 @@ def test_equals_its_papers_equations(case):
             np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
             changed += not np.array_equal(got, before)
     assert changed > 10  # a reference that never clips shows nothing
+
+
+def test_block_normalized_blocks_have_norm_one():
+    parameters, gradients = named_parameters(), random_gradients(1)[0]
+    set_gradients(parameters, gradients)
+    result = make("block_normalized", "clip.groups=module").clip_(parameters)
+    got = gradients_of(parameters)
+    for block in ([0, 1], [2, 3]):
+        for i in block:
+            np.testing.assert_allclose(got[i], gradients[i] / norm_of(*(gradients[j] for j in block)), rtol=1e-12)
+    assert result.threshold == math.sqrt(2)
 
 
 def test_zclip_equals_the_published_package_without_its_constant_clip():
