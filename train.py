@@ -28,11 +28,13 @@ def train(config: DictConfig, path: Path) -> None:
     data = build_data(config)
     torch.manual_seed(config.seed)
     network = build(config, "model.network").to(device)
+    optimizer = build(config, "optimizer", params=network.parameters())
+    clipper = build(config, "clip")
     parts = TrainingParts(
         network=network,
         loss=build(config, "model.loss"),
-        clipper=build(config, "clip"),
-        optimizer=build(config, "optimizer", params=network.parameters()),
+        clipping=clipper.attach(optimizer, network.named_parameters(), trainer.fold_clipping),
+        optimizer=optimizer,
         stft=build(config, "stft"),
         train=data.train,
         valid=data.valid,

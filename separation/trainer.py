@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from separation import checkpoint
-from separation.clip import Clipper, ClipResult
+from separation.clip import Attachment, ClipResult, NonFiniteGradientError
 from separation.data.mixtures import Batch, DrawnMixtures
 from separation.errors import InputError, check_count
 from separation.features import Features, Stft, features
@@ -30,7 +30,7 @@ class TrainingParts:
 
     network: nn.Module
     loss: Callable[[dict[str, Tensor], Features], Tensor]
-    clipper: Clipper
+    clipping: Attachment
     optimizer: torch.optim.Optimizer
     stft: Stft
     train: DrawnMixtures
@@ -46,6 +46,7 @@ class Trainer:
         max_epochs: epochs, or null.
         batch_size: excerpts a step.
         excerpt_frames: length of the excerpts in STFT frames.
+        fold_clipping: let a fused optimizer multiply by the clipping coefficient, which saves a pass.
         progress: show a progress bar.
 
     Raises:
@@ -53,7 +54,13 @@ class Trainer:
     """
 
     def __init__(
-        self, max_steps: int | None, max_epochs: int | None, batch_size: int, excerpt_frames: int, progress: bool
+        self,
+        max_steps: int | None,
+        max_epochs: int | None,
+        batch_size: int,
+        excerpt_frames: int,
+        fold_clipping: bool,
+        progress: bool,
     ) -> None:
         if max_steps is None and max_epochs is None:
             raise InputError("trainer.max_steps, trainer.max_epochs: give at least one of them")
@@ -66,6 +73,7 @@ class Trainer:
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.excerpt_frames = excerpt_frames
+        self.fold_clipping = fold_clipping
         self.progress = progress
 
     def fit(self, parts: TrainingParts, folder: RunFolder) -> None:
@@ -105,7 +113,7 @@ class Trainer:
         self, parts: TrainingParts, epoch: int, steps: range, steps_log: MetricsLog, bar: "tqdm[Any]"
     ) -> dict[str, float]:
         """One epoch's optimizer steps; returns its means and counts, the training columns of `epochs.csv`."""
-        losses, clipped, skipped = 0.0, 0, 0
+        losses, counted, clipped, skipped = 0.0, 0, 0, 0
         for step, batch in zip(steps, self._batches(parts, epoch, len(steps)), strict=True):
             began = time.perf_counter()
             loss, clip = train_step(parts, batch)
@@ -116,9 +124,11 @@ class Trainer:
             steps_log.write(dict(zip(STEP_COLUMNS, values, strict=True)))
             clipped += clip.clipped
             skipped += not clip.should_step
-            losses += loss if clip.should_step else 0.0
+            if math.isfinite(clip.grad_norm):
+                losses += loss
+                counted += 1
         return {
-            "train/loss": losses / (len(steps) - skipped) if skipped < len(steps) else math.nan,
+            "train/loss": losses / counted if counted else math.nan,
             "train/clipped_fraction": clipped / len(steps),
             "train/skipped_steps": skipped,
         }
@@ -159,14 +169,16 @@ def batch_loss(parts: TrainingParts, batch: Batch) -> Tensor:
 
 
 def train_step(parts: TrainingParts, batch: Batch) -> tuple[float, ClipResult]:
-    """One optimizer step; left out where the gradient holds NaN or infinity. Returns the loss and what clipping did."""
+    """One optimizer step, which clips first (see `Clipper.attach`). Returns the loss and what clipping did."""
     parts.optimizer.zero_grad()
     loss = batch_loss(parts, batch)
     loss.backward()
-    clip = parts.clipper.clip_(parts.network.named_parameters())
-    if clip.should_step:
+    try:
         parts.optimizer.step()
-    return loss.item(), clip
+    except NonFiniteGradientError as error:
+        raise InputError(f"clip.on_nonfinite=raise: {error} (loss {loss.item():.3g})") from error
+    assert parts.clipping.result is not None
+    return loss.item(), parts.clipping.result
 
 
 def _describe(row: dict[str, float]) -> str:
@@ -185,5 +197,5 @@ def _state(parts: TrainingParts, row: dict[str, float]) -> dict[str, object]:
         "valid_loss": row["valid/loss"],
         "network": parts.network.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
-        "clipper": parts.clipper.state_dict(),
+        "clipper": parts.clipping.clipper.state_dict(),
     }

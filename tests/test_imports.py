@@ -22,6 +22,11 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 
+def part_of(path: Path) -> str:
+    """The module or sub-package of `separation` that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
 def imported(path: Path) -> set[str]:
     """Top-level names of `separation` that a file imports."""
     names = set()
@@ -36,10 +41,10 @@ def imported(path: Path) -> set[str]:
 
 
 def test_imports_point_downwards():
-    modules = {path.stem if path.parent == PACKAGE else path.parent.name for path in PACKAGE.rglob("*.py")}
+    modules = {part_of(path) for path in PACKAGE.rglob("*.py")}
     assert modules - {"__init__"} == set(LEVEL)
     for path in PACKAGE.rglob("*.py"):
-        name = path.stem if path.parent == PACKAGE else path.parent.name
+        name = part_of(path)
         for other in imported(path) - {name}:
             assert LEVEL[other] < LEVEL[name], f"{path.name} imports separation.{other}, which lies above it"
 
@@ -53,5 +58,5 @@ def test_the_clipping_library_needs_torch_and_numpy_only():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["set()", "set()"]
-    outside = [name for path in (PACKAGE / "clip").glob("*.py") for name in imported(path) - {"clip"}]
+    outside = [name for path in (PACKAGE / "clip").rglob("*.py") for name in imported(path) - {"clip"}]
     assert outside == []

@@ -24,6 +24,7 @@ class Attachment:
         fold: as described.
 
     Attributes:
+        clipper: the strategy.
         result: of the last step; None before the first one.
 
     Raises:
@@ -39,7 +40,7 @@ class Attachment:
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
         self.result: ClipResult | None = None
-        self._clipper = clipper
+        self.clipper = clipper
         self._fold = fold
         self._names = {} if parameters is None else _names(parameters)
         self._previous: dict[str, Tensor | None] = {}  # the optimizer's attributes before this step
@@ -57,6 +58,7 @@ class Attachment:
         """Ends the clipping in the optimizer's step."""
         for handle in self._handles:
             handle.remove()
+        self._restore()
 
     def _parameters(self) -> list[tuple[str, Tensor]] | list[Tensor]:
         """What the optimizer steps, with names where there are any."""
@@ -86,10 +88,10 @@ class Attachment:
         fused = all(group.get("fused") for group in optimizer.param_groups)
         grad_scale = getattr(optimizer, "grad_scale", None) if fused else None
         grads = Gradients(self._parameters(), grad_scale)
-        if fused and not self._clipper.on_device and _overflow(optimizer, grads):
+        if fused and not self.clipper.on_device and _overflow(optimizer, grads):
             self.result = ClipResult(grads.norm, math.nan, should_step=False)
             return  # GradScaler lowers its scale, and the fused optimizer leaves out the step by itself
-        self.result = self._clipper.apply(grads)
+        self.result = self.clipper.apply(grads)
         if fused:
             self._tell_fused(optimizer, grads, self.result)
         elif not self.result.should_step:
@@ -107,7 +109,7 @@ class Attachment:
         if isinstance(should_step, Tensor) or not should_step:
             skip = ~torch.as_tensor(should_step, device=device)
             already = getattr(optimizer, "found_inf", None)
-            self._set(optimizer, "found_inf", skip.float() if already is None else skip.float() + already)
+            self._set(optimizer, "found_inf", skip.float() if already is None else torch.maximum(skip.float(), already))
         scale = grads.grad_scale
         if scale is None and getattr(optimizer, "grad_scale", None) is not None:
             self._set(optimizer, "grad_scale", torch.ones((), device=device))  # the strategy has unscaled them

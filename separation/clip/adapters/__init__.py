@@ -1,0 +1,1 @@
+"""Clippers in training frameworks: `lightning`, `huggingface`, `accelerate`, `ignite`. Each imports its framework."""
