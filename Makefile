@@ -11,10 +11,10 @@ export PATH := $(abspath $(BIN)):$(PATH)
 demo: $(BIN)/installed
 	recipes/demo/run.sh
 
-test: lint
+test: lint $(BIN)/installed-for-tests
 	pytest
 
-quicktest: lint
+quicktest: lint $(BIN)/installed-for-tests
 	pytest -m "not slow"
 
 lint: $(BIN)/installed
@@ -28,6 +28,10 @@ $(BIN)/installed: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps nussl==1.1.9
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+$(BIN)/installed-for-tests: $(BIN)/installed requirements-test.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	touch $@
 
 clean:
