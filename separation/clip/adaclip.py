@@ -5,12 +5,12 @@ from typing import Any
 import torch
 
 from separation.clip.checks import check_decay
-from separation.clip.clipper import Clipper, ClipResult
+from separation.clip.clipper import ClipResult, TensorClipper
 from separation.clip.gradients import Gradients
 from separation.clip.state import State
 
 
-class AdaClip(Clipper):
+class AdaClip(TensorClipper):
     """Bounds each entry by the running mean of the largest magnitudes in its tensor.
 
     With m = max |g_i| of a tensor: T <- gamma * T + (1 - gamma) * m; T^ = T / (1 - gamma^t); entries with |g_i| > T^
@@ -33,11 +33,9 @@ class AdaClip(Clipper):
     def __init__(self, gamma: float = 0.999, on_nonfinite: str = "skip") -> None:
         super().__init__(on_nonfinite)
         self.gamma = check_decay("gamma", gamma)
-        self._mean: dict[str, float] = {}
-        self._steps: dict[str, int] = {}
+        self._means: dict[str, list[float]] = {}  # of each tensor: T, steps
 
-    def _clip(self, grads: Gradients) -> ClipResult:
-        grads.require_names("AdaClip")
+    def _clip_tensors(self, grads: Gradients) -> ClipResult:
         norm, largest = grads.norm, grads.max_abs
         limits = [self._limit(name, value) for name, value in zip(grads.names, largest, strict=True)]
         if any(limit < value for limit, value in zip(limits, largest, strict=True)):
@@ -50,13 +48,14 @@ class AdaClip(Clipper):
         """Records the tensor's largest magnitude and returns T^."""
         if largest == 0:
             return 0.0
-        steps = self._steps[name] = self._steps.get(name, 0) + 1
-        mean = self._mean[name] = self.gamma * self._mean.get(name, 0.0) + (1 - self.gamma) * largest
+        mean, steps = self._means.get(name, (0.0, 0))
+        mean, steps = self.gamma * mean + (1 - self.gamma) * largest, steps + 1
+        self._means[name] = [mean, steps]
         return mean / (1 - self.gamma**steps)
 
     def _state(self) -> dict[str, Any]:
-        return {"mean": dict(self._mean), "steps": dict(self._steps)}
+        return {"means": {name: list(values) for name, values in self._means.items()}}
 
     def _restore(self, state: State) -> None:
-        mean, steps = state.numbers("mean"), state.counts("steps")
-        self._mean, self._steps = mean, steps
+        self._means = state.rows("means", 2)
+        self._restored = set(self._means)

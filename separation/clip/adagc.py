@@ -4,12 +4,12 @@ import math
 from typing import Any
 
 from separation.clip.checks import check_count, check_decay, check_positive
-from separation.clip.clipper import Clipper, ClipResult
+from separation.clip.clipper import ClipResult, TensorClipper
 from separation.clip.gradients import Gradients
 from separation.clip.state import State
 
 
-class AdaGC(Clipper):
+class AdaGC(TensorClipper):
     """Bounds each tensor's norm by a multiple of the running mean of that tensor's own clipped norms.
 
     For `warmup` steps: clip the whole gradient to l_abs; gamma_i = min(gamma_i, norm of tensor i after that). From then
@@ -48,8 +48,7 @@ class AdaGC(Clipper):
         self._steps = 0
         self._gamma: dict[str, float] = {}
 
-    def _clip(self, grads: Gradients) -> ClipResult:
-        grads.require_names("AdaGC")
+    def _clip_tensors(self, grads: Gradients) -> ClipResult:
         norm = grads.norm
         warming_up = self._steps < self.warmup
         self._steps += 1
@@ -72,8 +71,9 @@ class AdaGC(Clipper):
         return ClipResult(norm, math.hypot(*thresholds), grads.coefficient())
 
     def _state(self) -> dict[str, Any]:
-        return {"steps": self._steps, "gamma": dict(self._gamma)}
+        return {"steps": self._steps, "gamma": {name: [gamma] for name, gamma in self._gamma.items()}}
 
     def _restore(self, state: State) -> None:
-        steps, gamma = state.count("steps"), state.numbers("gamma")
-        self._steps, self._gamma = steps, gamma
+        steps, gamma = state.count("steps"), state.rows("gamma", 1)
+        self._steps, self._gamma = steps, {name: value for name, [value] in gamma.items()}
+        self._restored = set(gamma)

@@ -4,12 +4,12 @@ import math
 from typing import Any
 
 from separation.clip.checks import check_decay, check_number
-from separation.clip.clipper import Clipper, ClipResult
+from separation.clip.clipper import ClipResult, TensorClipper
 from separation.clip.gradients import Gradients
 from separation.clip.state import State
 
 
-class AdaGN(Clipper):
+class AdaGN(TensorClipper):
     """Sets each tensor's norm to the running mean of its norms, divided by their running root mean square.
 
     mu <- gamma1 * mu + (1 - gamma1) * n; nu <- gamma2 * nu + (1 - gamma2) * n^2; with bias-corrected mu^ and nu^,
@@ -35,31 +35,30 @@ class AdaGN(Clipper):
         self.gamma1 = check_decay("gamma1", gamma1)
         self.gamma2 = check_decay("gamma2", gamma2)
         self.eps = check_number("eps", eps, "a number >= 0")
-        if self.eps < 0:
-            raise ValueError(f"eps: expected a number >= 0, got {eps!r}")
-        self._mean: dict[str, float] = {}
-        self._mean_square: dict[str, float] = {}
-        self._steps: dict[str, int] = {}
+        if not 0 <= self.eps < math.inf:
+            raise ValueError(f"eps: expected a finite number >= 0, got {eps!r}")
+        self._moments: dict[str, list[float]] = {}  # of each tensor: mean, mean square, steps
 
-    def _clip(self, grads: Gradients) -> ClipResult:
-        grads.require_names("AdaGN")
+    def _clip_tensors(self, grads: Gradients) -> ClipResult:
         norm = grads.norm
         grads.scale_each_([self._factor(name, n) for name, n in zip(grads.names, grads.norms, strict=True)])
         return ClipResult(norm, coefficient=grads.coefficient())
 
     def _factor(self, name: str, norm: float) -> float:
         """Records the tensor's norm and returns what to multiply the tensor by."""
-        if norm == 0:
+        if norm * norm == 0:
             return 1.0
-        steps = self._steps[name] = self._steps.get(name, 0) + 1
-        mean = self._mean[name] = self.gamma1 * self._mean.get(name, 0.0) + (1 - self.gamma1) * norm
-        square = self._mean_square[name] = self.gamma2 * self._mean_square.get(name, 0.0) + (1 - self.gamma2) * norm**2
+        mean, square, steps = self._moments.get(name, (0.0, 0.0, 0))
+        mean = self.gamma1 * mean + (1 - self.gamma1) * norm
+        square = self.gamma2 * square + (1 - self.gamma2) * norm * norm
+        steps += 1
+        self._moments[name] = [mean, square, steps]
         root = math.sqrt(square / (1 - self.gamma2**steps))
         return mean / (1 - self.gamma1**steps) / (root + self.eps) / norm
 
     def _state(self) -> dict[str, Any]:
-        return {"mean": dict(self._mean), "mean_square": dict(self._mean_square), "steps": dict(self._steps)}
+        return {"moments": {name: list(values) for name, values in self._moments.items()}}
 
     def _restore(self, state: State) -> None:
-        mean, mean_square, steps = state.numbers("mean"), state.numbers("mean_square"), state.counts("steps")
-        self._mean, self._mean_square, self._steps = mean, mean_square, steps
+        self._moments = state.rows("moments", 3)
+        self._restored = set(self._moments)

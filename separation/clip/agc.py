@@ -1,17 +1,17 @@
 """Adaptive gradient clipping of normaliser-free networks (Brock et al., 2021)."""
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
 
 from separation.clip.checks import check_patterns, check_positive
-from separation.clip.clipper import Clipper, ClipResult
+from separation.clip.clipper import ClipResult, TensorClipper
 from separation.clip.gradients import Gradients
+from separation.clip.groups import matches, require_matches
 
 
-class AGC(Clipper):
+class AGC(TensorClipper):
     """Bounds the gradient's norm of each output unit by a fraction of that unit's weight norm.
 
     For each unit u: g_u <- g_u * min(1, l * max(||w_u||, eps) / ||g_u||). A unit is a row of a matrix or of a
@@ -46,23 +46,36 @@ class AGC(Clipper):
         self.exclude = None if exclude == "last" else check_patterns("exclude", exclude)
         self.transposed = check_patterns("transposed", transposed)
 
-    def _clip(self, grads: Gradients) -> ClipResult:
-        grads.require_names("AGC")
+    def _clip_tensors(self, grads: Gradients) -> ClipResult:
         grads.require_plain("AGC")
         norm = grads.norm
-        last = grads.names[-1].rpartition(".")[0]
-        for name, parameter, tensor in zip(grads.names, grads.parameters, grads.entries(), strict=True):
-            is_last = name.rpartition(".")[0] == last
-            if not (is_last if self.exclude is None else _matches(name, self.exclude)):
-                unit = 1 if _matches(name, self.transposed) else 0
+        clipped = [not excluded for excluded in self._excluded(grads)]
+        for name, parameter, tensor, wanted in zip(
+            grads.names, grads.parameters, grads.entries(), clipped, strict=True
+        ):
+            if wanted:
+                unit = 1 if matches(name, self.transposed) else 0
                 limit = self.l * _unit_norms(parameter, unit).clamp(min=self.eps)
                 # A unit below its limit is multiplied by exactly 1; one of zeros by min(1, inf).
-                tensor.mul_((limit / _unit_norms(tensor, unit)).clamp(max=1.0).to(tensor.dtype))
+                factor = (limit / _unit_norms(tensor, unit)).clamp(max=1.0)
+                tensor.copy_(tensor.to(factor.dtype) * factor)
         return ClipResult(norm, coefficient=grads.coefficient())
 
+    def _excluded(self, grads: Gradients) -> list[bool]:
+        """Which tensors are left out."""
+        require_matches("transposed", self.transposed, grads.all_names)
+        if self.exclude is not None:
+            require_matches("exclude", self.exclude, grads.all_names)
+            return [matches(name, self.exclude) for name in grads.names]
+        last = _module(grads.all_names[-1])
+        if all(_module(name) == last for name in grads.all_names):
+            raise ValueError("exclude: 'last' leaves out everything, since there is one module; use exclude=[]")
+        return [_module(name) == last for name in grads.names]
 
-def _matches(name: str, patterns: list[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+def _module(name: str) -> str:
+    """The module that a parameter belongs to."""
+    return name.rpartition(".")[0]
 
 
 def _unit_norms(tensor: Tensor, unit: int) -> Tensor:

@@ -1,13 +1,14 @@
 """A clipper inside an optimizer's step."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
 from separation.clip.clipper import Clipper, ClipResult
-from separation.clip.gradients import Gradients, Parameters
+from separation.clip.gradients import Gradients, Parameters, as_list
 
 
 class Attachment:
@@ -16,6 +17,9 @@ class Attachment:
     That is the right moment under gradient accumulation and under `torch.amp.GradScaler`, also where a fused optimizer
     unscales by itself. A step that is to be left out leaves the optimizer's state and the parameters as they are. A
     fused optimizer multiplies by the coefficient itself (`fold`), which saves a pass over the gradients.
+
+    Under GradScaler, gradients that overflow are the scaler's business: they are neither recorded nor counted. A copied
+    or pickled optimizer has no hooks, so the clipper has to be attached to the copy.
 
     Args:
         clipper: the strategy.
@@ -29,9 +33,11 @@ class Attachment:
 
     Raises:
         TypeError: `optimizer` is none.
-        ValueError: an optimizer's parameter has no name in `parameters`; and in `optimizer.step(closure)`, since the
-            gradients would come after the clipping.
+        ValueError: the optimizer has a clipper already, or one of its parameters no name in `parameters`; and in
+            `optimizer.step(closure)`, since the gradients would come after the clipping.
     """
+
+    _attached: ClassVar[WeakSet[torch.optim.Optimizer]] = WeakSet()
 
     def __init__(
         self, clipper: Clipper, optimizer: torch.optim.Optimizer, parameters: Parameters | None, fold: bool
@@ -47,8 +53,11 @@ class Attachment:
         self._missing: list[str] = []  # those it didn't have
         self._dropped: list[tuple[Tensor, Tensor]] = []  # gradients that a skipped step doesn't see
         self._optimizer = optimizer
+        if optimizer in self._attached:
+            raise ValueError("optimizer: it has a clipper already; remove() that attachment, or attach a Chain of both")
         self._parameters()  # raises where a name is missing
         clipper.attached_to(optimizer)
+        self._attached.add(optimizer)
         self._handles = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
@@ -59,6 +68,7 @@ class Attachment:
         for handle in self._handles:
             handle.remove()
         self._restore()
+        self._attached.discard(self._optimizer)
 
     def _parameters(self) -> list[tuple[str, Tensor]] | list[Tensor]:
         """What the optimizer steps, with names where there are any."""
@@ -85,15 +95,21 @@ class Attachment:
                 "closure: optimizer.step(closure) computes the gradients after an attached clipper has run; call"
                 " clipper.clip_(model.parameters()) at the end of the closure instead of attaching the clipper"
             )
+        parameters = self._parameters()
+        if all(parameter.grad is None for group in optimizer.param_groups for parameter in group["params"]):
+            self.result = ClipResult(0.0)  # to torch, too, a step without gradients is none
+            return
         fused = all(group.get("fused") for group in optimizer.param_groups)
         grad_scale = getattr(optimizer, "grad_scale", None) if fused else None
-        grads = Gradients(self._parameters(), grad_scale)
+        grads = Gradients(parameters, grad_scale)
         if fused and not self.clipper.on_device and _overflow(optimizer, grads):
             self.result = ClipResult(grads.norm, math.nan, should_step=False)
             return  # GradScaler lowers its scale, and the fused optimizer leaves out the step by itself
         self.result = self.clipper.apply(grads)
         if fused:
-            self._tell_fused(optimizer, grads, self.result)
+            self._tell_fused(optimizer, grads)
+        if fused and self.clipper.on_device:
+            self._tell_to_skip(optimizer, self.result.values[3])
         elif not self.result.should_step:
             self._dropped = [
                 (parameter, parameter.grad) for parameter in grads.parameters if parameter.grad is not None
@@ -102,21 +118,21 @@ class Attachment:
                 parameter.grad = None
         grads.flush()
 
-    def _tell_fused(self, optimizer: torch.optim.Optimizer, grads: Gradients, result: ClipResult) -> None:
-        """Leaves the open factor and the skipping to a fused optimizer, which divides by `grad_scale`."""
-        device = grads.tensors[0].device
-        should_step = result.values[3]
-        if isinstance(should_step, Tensor) or not should_step:
-            skip = ~torch.as_tensor(should_step, device=device)
-            already = getattr(optimizer, "found_inf", None)
-            self._set(optimizer, "found_inf", skip.float() if already is None else torch.maximum(skip.float(), already))
-        scale = grads.grad_scale
+    def _tell_fused(self, optimizer: torch.optim.Optimizer, grads: Gradients) -> None:
+        """Leaves the open factor to a fused optimizer, which divides by `grad_scale`."""
+        device, scale = grads.tensors[0].device, grads.grad_scale
         if scale is None and getattr(optimizer, "grad_scale", None) is not None:
             self._set(optimizer, "grad_scale", torch.ones((), device=device))  # the strategy has unscaled them
         if self._fold and (isinstance(grads.factor, Tensor) or grads.factor != 1.0):
             factor = torch.as_tensor(grads.factor, dtype=torch.float64, device=device)
             self._set(optimizer, "grad_scale", ((1.0 if scale is None else scale) / factor).float())
             grads.factor = 1.0
+
+    def _tell_to_skip(self, optimizer: torch.optim.Optimizer, should_step: bool | Tensor) -> None:
+        """Leaves to a fused optimizer what the host doesn't know: it skips where `found_inf` is 1."""
+        skip = (~torch.as_tensor(should_step)).float()
+        already = getattr(optimizer, "found_inf", None)
+        self._set(optimizer, "found_inf", skip if already is None else torch.maximum(skip, already))
 
     def _set(self, optimizer: torch.optim.Optimizer, name: str, value: Tensor) -> None:
         if name in self._previous or name in self._missing:
@@ -143,8 +159,8 @@ class Attachment:
 
 def _names(parameters: Parameters) -> dict[int, str]:
     names = {}
-    for pair in list(parameters):
-        if not isinstance(pair, tuple):
+    for pair in as_list(parameters):
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
             raise ValueError("parameters: expected (name, parameter) pairs, as model.named_parameters() gives them")
         names[id(pair[1])] = pair[0]
     if not names:

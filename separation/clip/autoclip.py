@@ -52,8 +52,9 @@ class AutoClip(Clipper):
     ) -> None:
         super().__init__(on_nonfinite)
         self.p = p
-        self.window = None if window is None else check_count("window", window)
+        self._window = None if window is None else check_count("window", window)
         self._grouping = None if groups is None else Grouping(groups)
+        self.per_tensor = self._grouping is not None
         self._histories: dict[str, StreamingPercentile] = {}
 
     @property
@@ -75,7 +76,7 @@ class AutoClip(Clipper):
         grads.require_names("AutoClip with groups")
         norm = grads.norm
         thresholds, coefficients = [], [1.0] * len(grads.names)
-        for group, members in self._grouping.members(grads.names).items():
+        for group, members in self._grouping.members(grads.names, grads.all_names).items():
             group_norm = math.hypot(*(grads.norms[index] for index in members))
             thresholds.append(self._threshold(group, group_norm))
             for index in members:
@@ -87,7 +88,7 @@ class AutoClip(Clipper):
         """Records the group's norm and returns its threshold."""
         history = self._histories.get(group)
         if history is None:
-            history = self._histories[group] = StreamingPercentile(self.window)
+            history = self._histories[group] = StreamingPercentile(self._window)
         if norm > 0:
             history.add(norm)
         return history.percentile(self.p) if len(history) else math.inf
@@ -95,17 +96,19 @@ class AutoClip(Clipper):
     def _state(self) -> dict[str, Any]:
         return {
             "p": self.p,
-            "window": self.window,
+            "window": self._window,
             "groups": None if self._grouping is None else self._grouping.setting,
             "history": {group: as_tensor(history.values) for group, history in self._histories.items()},
         }
 
     def _restore(self, state: State) -> None:
-        state.expect("window", self.window)
+        state.expect("window", self._window)
         state.expect("groups", None if self._grouping is None else self._grouping.setting)
         histories = {
-            group: StreamingPercentile(self.window, values) for group, values in state.histories("history").items()
+            group: StreamingPercentile(self._window, values) for group, values in state.histories("history").items()
         }
+        if self._grouping is None and set(histories) - {WHOLE}:
+            raise ValueError(f"history: expected norms of {WHOLE!r}, got those of {', '.join(histories)}")
         self.p = state.get("p")
         self._histories = histories
 

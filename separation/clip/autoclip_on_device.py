@@ -43,7 +43,7 @@ class AutoClipOnDevice(Clipper):
     def __init__(self, p: float = 10.0, capacity: int = DEFAULT_CAPACITY, on_nonfinite: str = "skip") -> None:
         self._memory: _Memory | None = None
         super().__init__(check_choice("on_nonfinite", on_nonfinite, ("skip", "zero")))
-        self.capacity = check_count("capacity", capacity)
+        self._capacity = check_count("capacity", capacity)
         self._p = check_percentile(p)
 
     @property
@@ -90,26 +90,27 @@ class AutoClipOnDevice(Clipper):
     def _move_to(self, device: torch.device) -> None:
         values = [] if self._memory is None else self._memory.values().tolist()
         nonfinite = self.nonfinite_steps
-        self._memory = _Memory(self.capacity, self.p, values, nonfinite, device)
+        self._memory = _Memory(self._capacity, self.p, values, nonfinite, device)
 
     def _state(self) -> dict[str, Any]:
         values = torch.empty(0, dtype=torch.float64) if self._memory is None else self._memory.values()
-        return {"p": self.p, "capacity": self.capacity, "history": values}
+        return {"p": self.p, "capacity": self._capacity, "history": values}
 
     def _restore(self, state: State) -> None:
-        state.expect("capacity", self.capacity)
+        state.expect("capacity", self._capacity)
         values = state.history("history")
         self.p = state.get("p")
         device = torch.device("cpu") if self._memory is None else self._memory.device
-        self._memory = _Memory(self.capacity, self.p, values, 0, device)
+        self._memory = _Memory(self._capacity, self.p, values, 0, device)
 
 
 class _Memory:
     """The history in tensors of a fixed size, updated in place: in order of arrival (a ring) and sorted.
 
-    Free places of both hold infinity, so that removing or inserting infinity changes nothing.
+    Free places of both hold infinity: as long as there are some, the value that makes place for a new one is infinity.
     """
 
+    @torch.inference_mode(False)  # it outlives the mode it was made in
     def __init__(self, capacity: int, p: float, values: list[float], nonfinite: int, device: torch.device) -> None:
         def number(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
             return torch.full((), value, dtype=dtype, device=device)
@@ -131,20 +132,21 @@ class _Memory:
         valid = finite & (norm > 0)
         self.nonfinite += ~finite
         oldest = self._ring.index_select(0, self._next.view(1))[0]
-        self._exchange(torch.where(valid, oldest, math.inf), torch.where(valid, norm, math.inf))
+        exchanged = self._exchanged(oldest, norm)
+        self._sorted.copy_(torch.where(valid, exchanged, self._sorted))
         self._ring.index_copy_(0, self._next.view(1), torch.where(valid, norm, oldest).view(1))
         self._count += valid & (self._count < len(self._ring))
         self._next.copy_((self._next + valid) % len(self._ring))
         return torch.where(finite, self._percentile(), math.nan)
 
-    def _exchange(self, old: Tensor, new: Tensor) -> None:
-        """Removes one value from the sorted history and inserts another one."""
+    def _exchanged(self, old: Tensor, new: Tensor) -> Tensor:
+        """The sorted history with one value less and another one more."""
         hole = torch.searchsorted(self._sorted, old)
         rest = torch.where(self._places < hole, self._sorted, torch.roll(self._sorted, -1))
         rest[-1] = math.inf
         place = torch.searchsorted(rest, new)
         moved = torch.where(self._places < place, rest, torch.roll(rest, 1))
-        self._sorted.copy_(torch.where(self._places == place, new, moved))
+        return torch.where(self._places == place, new, moved)
 
     def _percentile(self) -> Tensor:
         """As `StreamingPercentile.percentile`; infinity where the history is empty."""

@@ -2,12 +2,12 @@
 
 import math
 
-from separation.clip.clipper import Clipper, ClipResult
+from separation.clip.clipper import ClipResult, TensorClipper
 from separation.clip.gradients import Gradients
 from separation.clip.groups import Grouping, Groups
 
 
-class BlockNormalized(Clipper):
+class BlockNormalized(TensorClipper):
     """Sets the norm of each block of parameters to 1: g_l <- g_l / ||g_l||. Blocks of zeros stay zero.
 
     Args:
@@ -26,11 +26,10 @@ class BlockNormalized(Clipper):
         super().__init__(on_nonfinite)
         self._grouping = Grouping(groups)
 
-    def _clip(self, grads: Gradients) -> ClipResult:
-        grads.require_names("BlockNormalized")
+    def _clip_tensors(self, grads: Gradients) -> ClipResult:
         norm = grads.norm
         factors = [1.0] * len(grads.names)
-        blocks = self._grouping.members(grads.names).values()
+        blocks = self._grouping.members(grads.names, grads.all_names).values()
         for members in blocks:
             block_norm = math.hypot(*(grads.norms[index] for index in members))
             for index in members:

@@ -30,6 +30,8 @@ class Chain(Clipper):
 
     def __init__(self, clippers: Mapping[str, Clipper] | Iterable[Clipper], on_nonfinite: str = "skip") -> None:
         super().__init__(on_nonfinite)
+        if isinstance(clippers, Clipper) or not isinstance(clippers, Iterable):
+            raise TypeError(f"clippers: expected several clippers, got {type(clippers).__name__}")
         if not isinstance(clippers, Mapping):
             clippers = {str(position): clipper for position, clipper in enumerate(clippers)}
         if not clippers:
@@ -41,6 +43,7 @@ class Chain(Clipper):
                 raise ValueError(f"clippers[{name!r}]: {type(clipper).__name__} can't be a member; use AutoClip")
         self.clippers = dict(clippers)
         self.needs_max = any(clipper.needs_max for clipper in self.clippers.values())
+        self.per_tensor = any(clipper.per_tensor for clipper in self.clippers.values())
 
     def attached_to(self, optimizer: torch.optim.Optimizer) -> None:
         for clipper in self.clippers.values():

@@ -1,8 +1,8 @@
 """Checks of the strategies' arguments, in one wording."""
 
 import math
-from collections.abc import Iterable
-from numbers import Real
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 
 
 def check_number(name: str, value: object, allowed: str) -> float:
@@ -41,18 +41,18 @@ def check_decay(name: str, value: object) -> float:
 
 def check_count(name: str, value: object, minimum: int = 1) -> int:
     """`value` as a whole number >= `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected a whole number >= {minimum}, got {value!r} ({type(value).__name__})")
     if value < minimum:
         raise ValueError(f"{name}: expected a whole number >= {minimum}, got {value!r}")
-    return value
+    return int(value)
 
 
-def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
+def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
     """`value`, one of `choices`."""
-    if value not in tuple(choices):
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
-    return str(value)
+    return value
 
 
 def check_patterns(name: str, value: object) -> list[str]:

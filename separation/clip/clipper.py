@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from separation.clip.attachment import Attachment
 
 ON_NONFINITE = ("skip", "raise", "zero")
+LARGEST_NORM = 1e150
+"""Norms from here on count as infinite: the strategies square them, in float64."""
 
 
 class NonFiniteGradientError(ArithmeticError):
@@ -89,6 +91,8 @@ class Clipper(ABC):
 
     needs_max: bool = False
     """Whether the strategy reads the largest magnitudes too."""
+    per_tensor: bool = False
+    """Whether it reads the norms of single tensors."""
     on_device: bool = False
     """Whether it leaves its results on the device."""
 
@@ -117,7 +121,8 @@ class Clipper(ABC):
     def apply(self, grads: Gradients) -> ClipResult:
         """As `clip_`, on gradients that were collected before; a common factor is left to `grads.flush()`."""
         grads.with_max |= self.needs_max
-        if math.isfinite(grads.norm):
+        grads.per_tensor |= self.per_tensor
+        if grads.norm < LARGEST_NORM:
             return self._clip(grads)
         self.nonfinite_steps += 1
         if self.on_nonfinite == "raise":
@@ -159,10 +164,16 @@ class Clipper(ABC):
 
         Raises:
             ValueError: the state is another strategy's, another version's, or doesn't fit; the message names the field.
+
+        What may be changed between steps (`p`, `max_norm`) is restored, as an optimizer's learning rate is; other
+        settings are the constructor's, and those that shape the memory (`window`, `groups`) have to be the same.
         """
         fields = State(state, type(self).__name__)
         nonfinite_steps = fields.count("nonfinite_steps")
-        self._restore(fields)
+        try:
+            self._restore(fields)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
         self.nonfinite_steps = nonfinite_steps
 
     def _state(self) -> dict[str, Any]:
@@ -189,3 +200,28 @@ class NormClipper(Clipper):
     @abstractmethod
     def _threshold(self, grad_norm: float) -> float:
         """The threshold of this step; records `grad_norm` (finite, perhaps zero) where the strategy has a memory."""
+
+
+class TensorClipper(Clipper):
+    """Works tensor by tensor: needs parameters with names, which are the keys of its memory."""
+
+    per_tensor = True
+
+    def __init__(self, on_nonfinite: str = "skip") -> None:
+        super().__init__(on_nonfinite)
+        self._restored: set[str] = set()  # names of a restored memory, until they have met the parameters'
+
+    def _clip(self, grads: Gradients) -> ClipResult:
+        grads.require_names(type(self).__name__)
+        if self._restored:
+            if self._restored.isdisjoint(grads.all_names):
+                raise ValueError(
+                    f"parameters: none of them has a name of the restored state, such as {min(self._restored)!r};"
+                    f" they are called {', '.join(grads.names[:3])}, ..."
+                )
+            self._restored = set()
+        return self._clip_tensors(grads)
+
+    @abstractmethod
+    def _clip_tensors(self, grads: Gradients) -> ClipResult:
+        """As `_clip`, with names."""

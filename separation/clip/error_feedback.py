@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from separation.clip.checks import check_positive
-from separation.clip.clipper import Clipper, ClipResult
-from separation.clip.gradients import Gradients
+from separation.clip.clipper import ClipResult, TensorClipper
+from separation.clip.gradients import Gradients, zeros_like
 from separation.clip.state import State
 
 
-class ErrorFeedback(Clipper):
+class ErrorFeedback(TensorClipper):
     """Bounds the norm of the gradient by C1, and gives back in later steps, bounded by C2, what was cut off.
 
     v = clip(g, C1) + clip(e, C2); e <- e + g - v; the step is taken with v. Clipping alone has a bias that never
@@ -39,8 +39,7 @@ class ErrorFeedback(Clipper):
             raise ValueError(f"max_error_norm: expected at least max_norm={max_norm!r}, got {max_error_norm!r}")
         self._errors: dict[str, Tensor] = {}
 
-    def _clip(self, grads: Gradients) -> ClipResult:
-        grads.require_names("ErrorFeedback")
+    def _clip_tensors(self, grads: Gradients) -> ClipResult:
         grads.require_plain("ErrorFeedback")
         norm = grads.norm
         coefficient = min(1.0, self.max_norm / norm) if norm > 0 else 1.0
@@ -58,8 +57,7 @@ class ErrorFeedback(Clipper):
     def _error(self, name: str, tensor: Tensor) -> Tensor:
         error = self._errors.get(name)
         if error is None:
-            dtype = torch.promote_types(tensor.dtype, torch.float32)
-            error = self._errors[name] = torch.zeros_like(tensor, dtype=dtype)
+            error = self._errors[name] = zeros_like(tensor)
         if error.shape != tensor.shape:
             raise ValueError(f"errors[{name!r}]: has shape {error.shape}, the gradient {tensor.shape}")
         if error.device != tensor.device:  # restored from a file
@@ -67,7 +65,8 @@ class ErrorFeedback(Clipper):
         return error
 
     def _state(self) -> dict[str, Any]:
-        return {"errors": dict(self._errors)}
+        return {"errors": {name: error.clone() for name, error in self._errors.items()}}
 
     def _restore(self, state: State) -> None:
         self._errors = state.tensors("errors")
+        self._restored = set(self._errors)

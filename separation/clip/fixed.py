@@ -1,7 +1,10 @@
 """Clipping by a fixed norm (Pascanu et al., 2013)."""
 
+from typing import Any
+
 from separation.clip.checks import check_positive
 from separation.clip.clipper import NormClipper
+from separation.clip.state import State
 
 
 class FixedClip(NormClipper):
@@ -12,7 +15,7 @@ class FixedClip(NormClipper):
         on_nonfinite: see `Clipper`.
 
     Reference: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
-    State: none. Cost: one pass that reads the gradients, and one that writes them where it clips.
+    State: `max_norm`. Cost: one pass that reads the gradients, and one that writes them where it clips.
 
     Raises:
         TypeError, ValueError: `max_norm` is no number > 0.
@@ -33,3 +36,9 @@ class FixedClip(NormClipper):
 
     def _threshold(self, grad_norm: float) -> float:
         return self.max_norm
+
+    def _state(self) -> dict[str, Any]:
+        return {"max_norm": self.max_norm}
+
+    def _restore(self, state: State) -> None:
+        self.max_norm = state.get("max_norm")

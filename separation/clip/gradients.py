@@ -1,8 +1,9 @@
 """The gradients of one step: measured in one fused pass, changed in place."""
 
 import math
+import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -15,6 +16,10 @@ Parameters = Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 
 SMALLEST_SAFE_NORM = 1e-15
 """Below it, squares of float32 entries lose bits (they are subnormal below 1e-19 squared)."""
+SMALLEST_FACTOR = 1e-30
+"""Factors below it, or above its reciprocal, come near the ends of float32's range."""
+WRAPPERS = re.compile(r"^module\.|\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What DDP, torch.compile and others put before parameters' names; a memory that is kept by name shouldn't see it."""
 
 
 class Gradients:
@@ -35,10 +40,12 @@ class Gradients:
     """
 
     def __init__(self, parameters: Parameters, grad_scale: Tensor | None = None) -> None:
-        items = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        items = [parameters] if isinstance(parameters, Tensor) else as_list(parameters)
         if not items:
             raise ValueError("parameters: got none (a generator such as model.parameters() is exhausted after one use)")
         self.named = isinstance(items[0], tuple)
+        self.all_names: list[str] = []
+        """Those without a gradient among them."""
         self.names: list[str] = []
         self.parameters: list[Tensor] = []
         self.tensors: list[Tensor] = []  # what is changed in place: dense, real, of this process
@@ -49,6 +56,8 @@ class Gradients:
             raise ValueError(f"parameters: none of the {len(items)} has a gradient; call loss.backward() first")
         self.with_max = False
         """Measure the largest magnitudes too, in the same synchronisation; to be set before the first measurement."""
+        self.per_tensor = False
+        """Measure each norm exactly, also those that are tiny beside the others; to be set before that, too."""
         self.factor: float | Tensor = 1.0
         """What `flush` still has to multiply all tensors by."""
         self.grad_scale = grad_scale
@@ -58,23 +67,22 @@ class Gradients:
         self._initial_norm: float | None = None
 
     def _add_all(self, items: list[Tensor] | list[tuple[str, Tensor]]) -> None:
-        seen = set()
+        seen: dict[int, Tensor] = {}  # keeps them alive: the identity of a gradient that is replaced could be reused
         for position, item in enumerate(items):
             name, parameter = item if isinstance(item, tuple) and len(item) == 2 else (f"parameter {position}", item)
             if not isinstance(parameter, Tensor) or not isinstance(name, str):
                 raise TypeError(f"parameters: expected tensors or (name, tensor) pairs, got {type(item).__name__}")
+            name = WRAPPERS.sub("", name)
+            self.all_names.append(name)
             grad = parameter.grad
-            if grad is None or grad.numel() == 0 or id(grad) in seen:
+            if grad is None or grad.numel() == 0 or id(grad) in seen or id(parameter) in seen:
                 continue
-            seen.add(id(grad))
+            seen[id(grad)], seen[id(parameter)] = grad, parameter
             source = self._writable(name, parameter, grad)
             self.names.append(name)
             self.parameters.append(parameter)
             self._sources.append(source)
             self.tensors.append(source.to_local() if is_dtensor(source) else source)
-        if self.named and len(set(self.names)) < len(self.names):
-            twice = next(name for name in self.names if self.names.count(name) > 1)
-            raise ValueError(f"parameters: {twice!r} is the name of two of them; states are kept by name")
 
     def _writable(self, name: str, parameter: Tensor, grad: Tensor) -> Tensor:
         """A dense real tensor that shares the gradient's memory."""
@@ -91,6 +99,8 @@ class Gradients:
             self._special = self._special or f"{name}'s is distributed"
         if grad.is_complex():
             self._special = self._special or f"{name}'s is complex"
+            if grad.is_conj():
+                parameter.grad = grad = grad.resolve_conj()
             grad = torch.view_as_real(grad)
         return grad
 
@@ -123,12 +133,18 @@ class Gradients:
         flat = torch.cat(values)
         numbers = (flat if self.grad_scale is None else flat / self.grad_scale).tolist()
         norms, self._max = numbers[: len(self.tensors)], numbers[len(self.tensors) :]
-        total = math.hypot(*norms)
-        if math.isfinite(total) and total >= SMALLEST_SAFE_NORM:
-            return norms
-        # float32 squares may have over- or underflown: measured again, and rarely, in float64.
-        exact = tensor_norms(self._sources, dtype=torch.float64)
-        return (exact if self.grad_scale is None else exact / self.grad_scale).tolist()
+        if self.per_tensor or not SMALLEST_SAFE_NORM <= math.hypot(*norms) < math.inf:
+            self._measure_again(norms)
+        return norms
+
+    def _measure_again(self, norms: list[float]) -> None:
+        """In float64, those whose squares may have over- or underflown in float32; rarely, there are some."""
+        unsafe = [index for index, norm in enumerate(norms) if not SMALLEST_SAFE_NORM <= norm < math.inf]
+        if unsafe:
+            exact = tensor_norms([self._sources[index] for index in unsafe], dtype=torch.float64)
+            values = (exact if self.grad_scale is None else exact / self.grad_scale).tolist()
+            for index, value in zip(unsafe, values, strict=True):
+                norms[index] = value
 
     def device_norm(self) -> Tensor:
         """The L2 norm over all tensors as they are now, a float64 scalar; nobody waits for the device."""
@@ -152,7 +168,7 @@ class Gradients:
         self.flush()
         changed = [(tensor, factor) for tensor, factor in zip(self.tensors, factors, strict=True) if factor != 1.0]
         if changed:
-            torch._foreach_mul_([tensor for tensor, _ in changed], [factor for _, factor in changed])
+            multiply_([tensor for tensor, _ in changed], [factor for _, factor in changed])
             self._norms = [norm * factor for norm, factor in zip(self.norms, factors, strict=True)]
             self._max = []
 
@@ -173,7 +189,7 @@ class Gradients:
                 tensors = [self.tensors[index] for index in group]
                 torch._foreach_mul_(tensors, factor.to(tensors[0].device))
         elif factor != 1.0:
-            torch._foreach_mul_(self.tensors, factor)
+            multiply_(self.tensors, [factor] * len(self.tensors))
 
     def coefficient(self) -> float | Tensor:
         """The norm now, divided by the norm at first: what all that was done multiplied it by.
@@ -197,11 +213,52 @@ class Gradients:
             raise ValueError(
                 f"parameters: {strategy} works tensor by tensor and needs names; pass model.named_parameters()"
             )
+        if len(set(self.names)) < len(self.names):
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise ValueError(f"parameters: {twice!r} is the name of two of them; {strategy} keeps its memory by name")
 
     def require_plain(self, strategy: str) -> None:
         """Raises ValueError where a gradient is sparse, complex or distributed."""
         if self._special is not None:
             raise ValueError(f"parameters: {strategy} needs dense, real gradients on one process, but {self._special}")
+
+
+def as_list(parameters: object) -> list[Any]:
+    """Parameters as a list.
+
+    Raises:
+        TypeError: they can't be iterated over; a model is no list of parameters.
+    """
+    if isinstance(parameters, torch.nn.Module) or not isinstance(parameters, Iterable):
+        name = type(parameters).__name__
+        raise TypeError(f"parameters: expected model.parameters() or model.named_parameters(), got {name}")
+    return list(parameters)
+
+
+def multiply_(tensors: list[Tensor], factors: list[float]) -> None:
+    """Multiplies each tensor by its factor, in place; a factor may lie beyond the range of the tensor's type."""
+    in_range = all(SMALLEST_FACTOR < factor < 1 / SMALLEST_FACTOR for factor in factors)
+    if in_range and not any(_is_half(tensor) and tensor.device.type == "cpu" for tensor in tensors):
+        torch._foreach_mul_(tensors, factors)
+        return
+    for tensor, factor in zip(tensors, factors, strict=True):
+        steps = [factor] if in_range else [math.sqrt(factor)] * 2
+        # The CPU would round the factor to a half-precision tensor's type before it multiplies.
+        wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+        for step in steps:
+            wide = wide * step
+        tensor.copy_(wide)
+
+
+@torch.inference_mode(False)  # a memory outlives the mode it was made in
+def zeros_like(tensor: Tensor) -> Tensor:
+    """Zeros for a strategy's memory, in float32 at least."""
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    return torch.zeros(tensor.shape, dtype=dtype, device=tensor.device)
+
+
+def _is_half(tensor: Tensor) -> bool:
+    return tensor.dtype in (torch.float16, torch.bfloat16)
 
 
 def tensor_norms(tensors: list[Tensor], order: float = 2, dtype: torch.dtype | None = None) -> Tensor:
@@ -217,8 +274,8 @@ def tensor_norms(tensors: list[Tensor], order: float = 2, dtype: torch.dtype | N
     parts = []
     for group in groups.values():
         members = [tensors[index] for index in group]
-        half = members[0].dtype in (torch.float16, torch.bfloat16)
-        part = torch.stack(torch._foreach_norm(members, order, dtype=dtype or (torch.float32 if half else None)))
+        precision = dtype or (torch.float32 if _is_half(members[0]) else None)
+        part = torch.stack(torch._foreach_norm(members, order, dtype=precision))
         parts.append(part.full_tensor() if is_dtensor(part) else part)
     if len(parts) == 1:
         return parts[0]

@@ -31,8 +31,12 @@ class Grouping:
         self._names: list[str] = []
         self._members: dict[str, list[int]] = {}
 
-    def members(self, names: list[str]) -> dict[str, list[int]]:
+    def members(self, names: list[str], all_names: list[str]) -> dict[str, list[int]]:
         """Positions in `names` of each group's parameters.
+
+        Args:
+            names: of the parameters that have a gradient.
+            all_names: of all.
 
         Raises:
             ValueError: a parameter is in no group, or a group's pattern matches none of them.
@@ -41,7 +45,9 @@ class Grouping:
             members: dict[str, list[int]] = {}
             for position, name in enumerate(names):
                 members.setdefault(self._group(name), []).append(position)
-            self._check_patterns(names)
+            if not isinstance(self.setting, str):
+                for group, patterns in self.setting.items():
+                    require_matches(f"groups[{group!r}]", patterns, all_names)
             self._names, self._members = list(names), members
         return self._members
 
@@ -51,19 +57,21 @@ class Grouping:
         if isinstance(self.setting, str):
             return name.rpartition(".")[0]
         for group, patterns in self.setting.items():
-            if any(fnmatchcase(name, pattern) for pattern in patterns):
+            if matches(name, patterns):
                 return group
         raise ValueError(
             f"groups: {name} is in none of {', '.join(self.setting)}; add a last group with the pattern '*'"
         )
 
-    def _check_patterns(self, names: list[str]) -> None:
-        if isinstance(self.setting, str):
-            return
-        for group, patterns in self.setting.items():
-            for pattern in patterns:
-                if not any(fnmatchcase(name, pattern) for name in names):
-                    raise ValueError(
-                        f"groups[{group!r}]: no parameter with a gradient is called {pattern!r};"
-                        f" there are {', '.join(names[:4])}, ..."
-                    )
+
+def matches(name: str, patterns: list[str]) -> bool:
+    """Whether a name matches one of the patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def require_matches(argument: str, patterns: list[str], names: list[str]) -> None:
+    """Raises ValueError where a pattern matches none of the names: it was misspelt."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            some = ", ".join(names[:4])
+            raise ValueError(f"{argument}: no parameter is called {pattern!r}; there are {some}, ...")

@@ -9,13 +9,16 @@ from separation.clip.clipper import Clipper, ClipResult
 from separation.clip.gradients import Gradients
 from separation.clip.state import State, as_tensor
 
+SMALLEST_DEVIATION = 0.001
+
 
 class SkipSpikes(Clipper):
     """Leaves out the whole step where the log-norm lies k standard deviations above its mean over the last steps.
 
-    should_step = log n <= mean + k * std, over the log-norms of the last `window` steps before this one, once there are
-    half as many. The gradient itself is never changed. A spike's norm is recorded too, so that a lasting change of
-    level is accepted after a few steps instead of stopping the training for ever.
+    should_step = log n <= mean + k * max(std, 0.001), over the log-norms of the last `window` steps before this one,
+    once there are half as many. (Norms that agree to a thousandth have no spikes.) The gradient is never changed.
+    A spike's norm is recorded too, so that a lasting change of level is accepted after a few steps instead of stopping
+    the training for ever.
 
     Args:
         k: standard deviations, > 0.
@@ -33,6 +36,8 @@ class SkipSpikes(Clipper):
     def __init__(self, k: float = 6.0, window: int = 128, on_nonfinite: str = "skip") -> None:
         super().__init__(on_nonfinite)
         self.k = check_positive("k", k)
+        if math.isinf(self.k):
+            raise ValueError("k: expected a finite number > 0, got inf")
         self.window = check_count("window", window, minimum=4)
         self._norms: deque[float] = deque(maxlen=self.window)
 
@@ -50,7 +55,8 @@ class SkipSpikes(Clipper):
         logs = [math.log(norm) for norm in self._norms]
         mean = math.fsum(logs) / len(logs)
         variance = math.fsum((value - mean) ** 2 for value in logs) / (len(logs) - 1)
-        return math.exp(min(mean + self.k * math.sqrt(variance), 700.0))  # e^700 is near the largest float
+        deviation = max(math.sqrt(variance), SMALLEST_DEVIATION)
+        return math.exp(min(mean + self.k * deviation, 700.0))  # e^700 is near the largest float
 
     def _state(self) -> dict[str, Any]:
         return {"window": self.window, "norms": as_tensor(list(self._norms))}

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from separation.clip.checks import check_choice, check_decay, check_positive
-from separation.clip.clipper import Clipper, ClipResult
-from separation.clip.gradients import Gradients
+from separation.clip.clipper import ClipResult, TensorClipper
+from separation.clip.gradients import Gradients, zeros_like
 from separation.clip.state import State
 
 
-class SpikeClip(Clipper):
+class SpikeClip(TensorClipper):
     """Bounds the square of each entry by a multiple of the running mean of that entry's squares.
 
     Where g_i^2 > theta * V_i and V_i > 0: g_i <- sign(g_i) * sqrt(theta * V_i). V is the second moment before this
@@ -42,12 +42,12 @@ class SpikeClip(Clipper):
         self.second_moment = check_choice("second_moment", second_moment, ("own", "optimizer"))
         self._own: dict[str, Tensor] = {}
         self._optimizer: torch.optim.Optimizer | None = None
+        self._stepped: set[str] = set()  # parameters that the optimizer must have a state of
 
     def attached_to(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
 
-    def _clip(self, grads: Gradients) -> ClipResult:
-        grads.require_names("SpikeClip")
+    def _clip_tensors(self, grads: Gradients) -> ClipResult:
         grads.require_plain("SpikeClip")
         norm = grads.norm
         moments = [self._moment(name, p) for name, p in zip(grads.names, grads.parameters, strict=True)]
@@ -57,8 +57,7 @@ class SpikeClip(Clipper):
                 tensor.copy_(torch.clamp(tensor.to(moment.dtype), -limit, limit))
             if self.second_moment == "own":
                 if moment is None:
-                    dtype = torch.promote_types(tensor.dtype, torch.float32)
-                    moment = self._own[name] = torch.zeros_like(tensor, dtype=dtype)
+                    moment = self._own[name] = zeros_like(tensor)
                 grad = tensor.to(moment.dtype)
                 moment.mul_(self.beta2).addcmul_(grad, grad, value=1 - self.beta2)
         return ClipResult(norm, coefficient=grads.coefficient())
@@ -74,15 +73,20 @@ class SpikeClip(Clipper):
             return moment
         if self._optimizer is None:
             raise ValueError("second_moment: 'optimizer' needs an optimizer; call clipper.attach(optimizer)")
-        kept = self._optimizer.state.get(parameter, {})
-        if kept and "exp_avg_sq" not in kept:
-            name = type(self._optimizer).__name__
-            raise ValueError(f"second_moment: {name} keeps no exp_avg_sq; use 'own', or an optimizer of Adam's kind")
-        return kept.get("exp_avg_sq")
+        moment = self._optimizer.state.get(parameter, {}).get("exp_avg_sq")
+        if moment is None and name in self._stepped:
+            kind = type(self._optimizer).__name__
+            raise ValueError(f"second_moment: {kind} keeps no exp_avg_sq; use 'own', or an optimizer of Adam's kind")
+        self._stepped.add(name)
+        return moment
 
     def _state(self) -> dict[str, Any]:
-        return {"second_moment": self.second_moment, "moments": dict(self._own)}
+        return {
+            "second_moment": self.second_moment,
+            "moments": {name: moment.clone() for name, moment in self._own.items()},
+        }
 
     def _restore(self, state: State) -> None:
         state.expect("second_moment", self.second_moment)
         self._own = state.tensors("moments")
+        self._restored = set(self._own)

@@ -1,6 +1,6 @@
 """Reads the strategies' states and says which field is wrong."""
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,8 +42,9 @@ class State:
 
     def expect(self, name: str, value: object) -> None:
         """Raises ValueError unless the field equals this clipper's setting."""
-        if self.get(name) != value:
-            raise ValueError(f"{name}: the state was saved with {self.get(name)!r}, this clipper has {value!r}")
+        found = self.get(name)
+        if type(found) is not type(value) or found != value:
+            raise ValueError(f"{name}: the state was saved with {found!r}, this clipper has {value!r}")
 
     def count(self, name: str) -> int:
         """A whole number >= 0."""
@@ -60,21 +61,28 @@ class State:
         """Norms, in their order."""
         return _norms(name, self.get(name))
 
-    def numbers(self, name: str) -> dict[str, float]:
-        """A number >= 0 for each name."""
-        return {key: _number(f"{name}[{key!r}]", value) for key, value in self._named(name)}
-
-    def counts(self, name: str) -> dict[str, int]:
-        """A whole number >= 0 for each name."""
-        return {key: int(_number(f"{name}[{key!r}]", value)) for key, value in self._named(name)}
+    def rows(self, name: str, length: int) -> dict[str, list[float]]:
+        """So many numbers > 0 for each name."""
+        rows = {}
+        for key, value in self._named(name):
+            field = f"{name}[{key!r}]"
+            if not isinstance(value, list | tuple) or len(value) != length:
+                raise ValueError(f"{field}: expected {length} numbers, got {value!r}")
+            rows[key] = [_number(field, number) for number in value]
+            if not all(number > 0 for number in rows[key]):
+                raise ValueError(f"{field}: expected numbers > 0, got {value!r}")
+        return rows
 
     def histories(self, name: str) -> dict[str, list[float]]:
         """Norms for each name."""
         return {key: _norms(f"{name}[{key!r}]", value) for key, value in self._named(name)}
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """A tensor for each name; copies."""
-        return {key: _tensor(f"{name}[{key!r}]", value).clone() for key, value in self._named(name)}
+        """A tensor for each name, in float32 at least; copies."""
+        tensors = {key: _tensor(f"{name}[{key!r}]", value) for key, value in self._named(name)}
+        return {
+            key: value.to(torch.promote_types(value.dtype, torch.float32), copy=True) for key, value in tensors.items()
+        }
 
     def _named(self, name: str) -> list[tuple[str, Any]]:
         value = self.get(name)
@@ -84,14 +92,16 @@ class State:
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{name}: expected a finite number >= 0, got {value!r}")
     return float(value)
 
 
 def _tensor(name: str, value: object) -> Tensor:
-    if not isinstance(value, Tensor) or value.is_complex() or not value.isfinite().all():
-        raise ValueError(f"{name}: expected a tensor of finite numbers, got {value!r}")
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta or not value.is_floating_point():
+        raise ValueError(f"{name}: expected a dense tensor of floating-point numbers, got {value!r}")
+    if not value.isfinite().all():
+        raise ValueError(f"{name}: expected finite numbers, got {value!r}")
     return value
 
 

@@ -58,8 +58,9 @@ class ZClip(NormClipper):
         return threshold
 
     def _state(self) -> dict[str, Any]:
-        return {"first": as_tensor(self._first), "mean": self._mean, "variance": self._variance}
+        return {"warmup": self.warmup, "first": as_tensor(self._first), "mean": self._mean, "variance": self._variance}
 
     def _restore(self, state: State) -> None:
+        state.expect("warmup", self.warmup)
         first, mean, variance = state.history("first"), state.number("mean"), state.number("variance")
         self._first, self._mean, self._variance = first, mean, variance

@@ -171,15 +171,18 @@ def test_names_come_from_the_optimizer_or_from_the_caller():
         optimizer.step()
         assert set(clipper.state_dict()["gamma"]) == {name for name, _ in parameters}
     unnamed = torch.optim.SGD([parameter for _, parameter in parameters], lr=0.1)
-    make("adagc").attach(unnamed)
+    attachment = make("adagc").attach(unnamed)
     with pytest.raises(ValueError, match=r"AdaGC works tensor by tensor and needs names; pass model.named_parameters"):
         unnamed.step()
+    attachment.remove()
     with pytest.raises(ValueError, match=r"the optimizer's parameter 1, of shape \(4,\), has no name among them"):
         AutoClip().attach(unnamed, parameters[:1])
     with pytest.raises(ValueError, match="expected .name, parameter. pairs"):
         AutoClip().attach(unnamed, [parameters[0][1]])
     with pytest.raises(TypeError, match="optimizer: expected a torch.optim.Optimizer, got Linear"):
         AutoClip().attach(torch.nn.Linear(1, 1))
+    with pytest.raises(TypeError, match="parameters: expected .* got Linear"):
+        AutoClip().attach(unnamed, torch.nn.Linear(1, 1))
 
 
 def test_an_error_in_the_step_leaves_nothing_behind():
@@ -193,6 +196,47 @@ def test_an_error_in_the_step_leaves_nothing_behind():
     assert hasattr(optimizer, "grad_scale")
     attachment.remove()
     assert not hasattr(optimizer, "grad_scale")
+
+
+def test_one_clipper_for_one_optimizer():
+    parameters = named_parameters()
+    optimizer = optimizer_for(parameters, "SGD", {"lr": 0.1})
+    attachment = FixedClip().attach(optimizer)
+    with pytest.raises(ValueError, match="optimizer: it has a clipper already; .* attach a Chain of both"):
+        FixedClip().attach(optimizer)
+    attachment.remove()
+    FixedClip().attach(optimizer)
+
+
+def test_a_step_without_gradients_is_none():
+    parameters = named_parameters()
+    optimizer = optimizer_for(parameters, "SGD", {"lr": 0.1})
+    attachment = AutoClip().attach(optimizer)
+    optimizer.step()
+    assert attachment.result.grad_norm == 0 and attachment.clipper.state_dict()["history"] == {}
+
+
+def test_a_skipped_first_step_under_fused_momentum():
+    """torch would leave the momentum uninitialised if it were told to skip by itself."""
+    for seed in range(5):
+        torch.full((1000,), 1e30 + seed)  # leaves rubbish where the momentum may come to lie
+        weight = torch.nn.Parameter(torch.ones(1000))
+        optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9, fused=True)
+        FixedClip(1e9).attach(optimizer)
+        for value in (math.nan, 1.0):
+            weight.grad = torch.full((1000,), value)
+            optimizer.step()
+        torch.testing.assert_close(weight.detach(), torch.full((1000,), 0.9))
+
+
+def test_spam_needs_an_optimizer_with_a_second_moment():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([("w", weight)], lr=0.1)
+    make("spam", "clip.second_moment=optimizer").attach(optimizer)
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    with pytest.raises(ValueError, match="second_moment: SGD keeps no exp_avg_sq; use 'own'"):
+        optimizer.step()
 
 
 def test_removed_it_no_longer_clips():

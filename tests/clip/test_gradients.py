@@ -131,14 +131,16 @@ def test_names():
             make(name).clip_(tensors)
     with pytest.raises(ValueError, match="AutoClip with groups works tensor by tensor and needs names"):
         AutoClip(groups="tensor").clip_(tensors)
-    with pytest.raises(ValueError, match="'a' is the name of two of them"):
-        NoClip().clip_([("a", tensors[0]), ("a", tensors[1])])
+    twice = [("a", tensors[0]), ("a", tensors[1])]
+    assert NoClip().clip_(twice).grad_norm > 0
+    with pytest.raises(ValueError, match="'a' is the name of two of them; AdaGC keeps its memory by name"):
+        make("adagc").clip_(twice)
 
 
 def test_groups():
     parameters = named_parameters()
     set_gradients(parameters, random_gradients(1)[0])
-    with pytest.raises(ValueError, match=r"groups\['x'\]: no parameter with a gradient is called 'decoder.\*'; there"):
+    with pytest.raises(ValueError, match=r"groups\['x'\]: no parameter is called 'decoder.\*'; there"):
         AutoClip(groups={"x": ["decoder.*"], "rest": ["*"]}).clip_(parameters)
     with pytest.raises(ValueError, match="mask.weight is in none of encoder; add a last group with the pattern"):
         AutoClip(groups={"encoder": ["encoder.*"]}).clip_(parameters)
@@ -159,6 +161,76 @@ def test_the_host_reads_once_a_step(name, monkeypatch):
         set_gradients(parameters, gradients)
         clipper.clip_(parameters)
         assert len(reads) == count
+
+
+def test_wrappers_names_are_left_out():
+    parameters = named_parameters()
+    set_gradients(parameters, random_gradients(1)[0])
+    clipper = make("adagc")
+    clipper.clip_([(f"module._orig_mod.{name}", parameter) for name, parameter in parameters])
+    assert set(clipper.state_dict()["gamma"]) == {name for name, _ in parameters}
+
+
+def test_a_group_may_be_without_gradients_in_a_step():
+    clipper, parameters = AutoClip(groups={"e": ["encoder.*"], "m": ["mask.*"]}), named_parameters()
+    for step, gradients in enumerate(random_gradients(6)):
+        set_gradients(parameters, gradients)
+        if step % 2:
+            parameters[2][1].grad = parameters[3][1].grad = None
+        clipper.clip_(parameters)
+    assert {name: len(norms) for name, norms in clipper.state_dict()["history"].items()} == {"e": 6, "m": 3}
+
+
+def test_a_model_is_no_list_of_parameters():
+    for wrong in (torch.nn.Linear(1, 1), None, 3):
+        with pytest.raises(TypeError, match=r"parameters: expected model.parameters\(\) or model.named_parameters"):
+            NoClip().clip_(wrong)
+
+
+def test_several_sparse_gradients_all_count():
+    torch.manual_seed(0)
+    for _ in range(20):
+        modules = [
+            torch.nn.Embedding(5, 3, sparse=True) if torch.rand(()) < 0.5 else torch.nn.Linear(3, 3) for _ in range(6)
+        ]
+        inputs = {torch.nn.Embedding: torch.tensor([0, 1, 1]), torch.nn.Linear: torch.ones(2, 3)}
+        sum(module(inputs[type(module)]).sum() for module in modules).backward()
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        result = FixedClip(1e-3).clip_([*parameters, *parameters])
+        after = [parameter.grad.to_dense() for parameter in parameters]
+        assert math.sqrt(sum(float(grad.square().sum()) for grad in after)) == pytest.approx(1e-3, rel=1e-5)
+        assert result.coefficient == pytest.approx(1e-3 / result.grad_norm)
+
+
+def test_tiny_tensors_beside_large_ones_have_a_norm():
+    clipper = AutoClip(groups="tensor", p=0)
+    for scale in (1.0, 5.0):
+        parameters = with_grads(torch.tensor([1.0]), torch.tensor([1e-24 * scale]))
+        clipper.clip_(parameters)
+    assert parameters[1][1].grad.item() == pytest.approx(1e-24)
+    for name, override in (("block_normalized", "clip.groups=tensor"), ("adagn", "clip.eps=0")):
+        parameters = with_grads(torch.tensor([1.0]), torch.tensor([1e-39, 0.0]))
+        make(name, override).clip_(parameters)
+        torch.testing.assert_close(parameters[1][1].grad, torch.tensor([1.0, 0.0]), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_small_factors_on_half_precision(dtype):
+    for max_norm in (1e-2, 2e-3, 5e-4):
+        parameters = with_grads(torch.full((4,), 1e4, dtype=dtype))
+        FixedClip(max_norm).clip_(parameters)
+        torch.testing.assert_close(
+            parameters[0][1].grad, torch.full((4,), max_norm / 2, dtype=dtype), rtol=1e-2, atol=0
+        )
+    parameter = torch.nn.Parameter(torch.zeros(4, dtype=dtype))
+    parameter.grad = torch.full((4,), 1e3, dtype=dtype)
+    make("agc", "clip.exclude=[]").clip_([("a.w", parameter)])
+    torch.testing.assert_close(parameter.grad, torch.full((4,), 5e-6, dtype=dtype), rtol=3e-2, atol=0)
+
+
+def test_conjugate_views():
+    parameters = with_grads(torch.tensor([3 + 4j]).conj())
+    assert FixedClip(1.0).clip_(parameters).grad_norm == 5.0
 
 
 class Reads(TorchDispatchMode):

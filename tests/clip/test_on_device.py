@@ -1,5 +1,7 @@
 """AutoClip on the device against AutoClip on the host; on the CPU, and on a GPU where there is one."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,18 @@ def test_repeated_norms_and_a_changed_p():
         first = host.clip_([parameter])
         parameter.grad = grad
         assert there.clip_([parameter]).threshold == pytest.approx(first.threshold, rel=1e-12), step
+
+
+def test_zero_and_non_finite_norms_leave_a_full_history_as_it_is():
+    host, there = AutoClip(p=99, window=3), AutoClipOnDevice(p=99, capacity=3)
+    for value in (1.0, 2.0, 3.0, 0.0, math.nan, 1.0, 1.0, math.inf, 0.0, 5.0, 1.0):
+        results = []
+        for clipper in (host, there):
+            parameter = torch.nn.Parameter(torch.zeros(1))
+            parameter.grad = torch.tensor([value])
+            results.append(clipper.clip_([parameter]))
+        np.testing.assert_allclose(results[0].threshold, results[1].threshold, rtol=1e-12)
+        assert results[0].should_step == results[1].should_step
 
 
 def test_a_moved_model_takes_its_history_along():

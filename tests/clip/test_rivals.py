@@ -249,6 +249,26 @@ def test_a_lasting_change_of_level_is_accepted_after_a_few_skipped_steps():
     assert all(outcomes[:150]) and not outcomes[150] and all(outcomes[160:])
 
 
+def test_constant_norms_have_no_spikes():
+    clipper, parameter = make("skip_spikes"), torch.nn.Parameter(torch.zeros(3))
+    for step in range(1000):
+        parameter.grad = torch.full((3,), 5.0 * (1 + 1e-7 * (step % 3)))
+        assert clipper.clip_([parameter]).should_step
+    with pytest.raises(Exception, match="k: expected a finite number > 0, got inf"):
+        make("skip_spikes", "clip.k=inf")
+
+
+def test_agcs_last_layer_is_the_models_whether_it_has_gradients_or_not():
+    parameters = named_parameters()
+    set_gradients(parameters, [100 * array for array in random_gradients(1)[0]])
+    parameters[2][1].grad = parameters[3][1].grad = None
+    assert make("agc").clip_(parameters).coefficient < 0.1
+    with pytest.raises(ValueError, match="exclude: 'last' leaves out everything, since there is one module"):
+        make("agc").clip_(parameters[:2])
+    with pytest.raises(ValueError, match="transposed: no parameter is called 'typo'; there are encoder.weight"):
+        make("agc", "clip.transposed=[typo]").clip_(parameters)
+
+
 def test_agc_on_transposed_weights_and_chosen_layers():
     parameters = named_parameters()
     gradients = random_gradients(1)[0]

@@ -136,6 +136,82 @@ def test_states_are_refused_by_name(name):
         assert str(saved_and_loaded(clipper)) == str(before)
 
 
+def test_a_restored_memory_of_another_model_is_refused():
+    for name in ("adagc", "adagn", "adaclip", "spam", "error_feedback"):
+        clipper, parameters = make(name), named_parameters()
+        set_gradients(parameters, random_gradients(1)[0])
+        clipper.clip_(parameters)
+        restored = make(name)
+        restored.load_state_dict(saved_and_loaded(clipper))
+        with pytest.raises(ValueError, match="none of them has a name of the restored state, such as 'encoder.bias'"):
+            restored.clip_([(f"other.{key}", parameter) for key, parameter in parameters])
+
+
+def test_settings_that_shape_the_memory_have_to_be_the_same():
+    for name, override, field in (
+        ("zclip", "clip.warmup=10", "warmup: the state was saved with 25, this clipper has 10"),
+        ("autoclip", "clip.window=10", "window: the state was saved with None, this clipper has 10"),
+        ("autoclip", "clip.groups=tensor", "groups: the state was saved with None, this clipper has 'tensor'"),
+        ("skip_spikes", "clip.window=10", "window: the state was saved with 128"),
+        ("autoclip_on_device", "clip.capacity=10", "capacity: the state was saved with 100000"),
+        ("spam", "clip.second_moment=optimizer", "second_moment: the state was saved with 'own'"),
+    ):
+        with pytest.raises(ValueError, match=field):
+            make(name, override).load_state_dict(make(name).state_dict())
+
+
+def test_a_chain_restores_all_of_its_members_or_none():
+    chain = make("chain")
+    run(chain, random_gradients(5))
+    state, fresh = saved_and_loaded(chain), make("chain")
+    before = str(fresh.state_dict())
+    state["clippers"]["second"]["p"] = "x"
+    with pytest.raises(ValueError, match=r"clippers\['second'\]: p: expected a percentile"):
+        fresh.load_state_dict(state)
+    assert str(fresh.state_dict()) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("adaclip", "means", {"encoder.weight": [1.0]}),
+        ("adagn", "moments", {"encoder.weight": [1.0, 2.0, 0]}),
+        ("adagc", "gamma", {"encoder.weight": [0.0]}),
+        ("adagc", "gamma", {"encoder.weight": [10**400]}),
+        ("autoclip", "history", {"encoder.weight": torch.ones(3, dtype=torch.float64)}),
+        ("autoclip", "history", {"all": torch.ones(3, dtype=torch.bool)}),
+        ("autoclip", "history", {"all": torch.ones(3, device="meta")}),
+        ("autoclip", "window", torch.ones(3)),
+        ("zclip", "mean", 10**400),
+        ("spam", "moments", {"encoder.weight": torch.ones(4, 3, dtype=torch.int64)}),
+    ],
+)
+def test_damaged_states_are_refused(name, field, value):
+    clipper = make(name)
+    run(clipper, random_gradients(3))
+    with pytest.raises(ValueError, match=field):
+        clipper.load_state_dict({**clipper.state_dict(), field: value})
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_state_is_a_copy(name):
+    clipper, steps = make(name), random_gradients(30)
+    run(clipper, steps[:20])
+    state = clipper.state_dict()
+    before = str(state)
+    run(clipper, steps[20:])
+    assert str(state) == before
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_inference_mode_leaves_nothing_behind(name):
+    steps, clipper, reference = random_gradients(10), make(name), make(name)
+    with torch.inference_mode():
+        run(clipper, steps[:5])
+    run(reference, steps[:5])
+    assert run(clipper, steps[5:]) == run(reference, steps[5:])
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_results_describe_what_happened(name):
     clipper = make(name)

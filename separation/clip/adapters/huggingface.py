@@ -47,6 +47,8 @@ class ClipCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if args.max_grad_norm:
             raise ValueError(f"max_grad_norm: expected 0 beside ClipCallback, got {args.max_grad_norm!r}")
+        if self._attachment is not None:  # of a training that was interrupted
+            self._attachment.remove()
         if state.global_step > 0:
             self._resume(_folder(args, state) / FILE)
         self._attachment = self.clipper.attach(kwargs["optimizer"], kwargs["model"].named_parameters())
