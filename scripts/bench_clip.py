@@ -194,7 +194,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = mask_inference(256, 600, 4, 0.0, 2, "sigmoid")
-    repetitions = 3 if quick else 31
+    repetitions = 3 if quick else 101
     cases = [(10**3, None), (10**4, None), (10**5, None), (10**6, None), (10**5, 10_000)]
     percentile = [measure_percentile(*case, repetitions) for case in tqdm(cases, desc="percentile", leave=False)]
     results = {

@@ -3,21 +3,18 @@
 import math
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch.distributed.tensor import DTensor
+from separation.clip.tensors import alike, is_dtensor, multiply_, tensor_norms
 
 Parameters = Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 """A tensor, tensors (`model.parameters()`), or pairs of name and tensor (`model.named_parameters()`)."""
 
 SMALLEST_SAFE_NORM = 1e-15
 """Below it, squares of float32 entries lose bits (they are subnormal below 1e-19 squared)."""
-SMALLEST_FACTOR = 1e-30
-"""Factors below it, or above its reciprocal, come near the ends of float32's range."""
 WRAPPERS = re.compile(r"^module\.|\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What DDP, torch.compile and others put before parameters' names; a memory that is kept by name shouldn't see it."""
 
@@ -185,7 +182,7 @@ class Gradients:
         """Multiplies by what `scale_` has left open."""
         factor, self.factor = self.factor, 1.0
         if isinstance(factor, Tensor):
-            for group in _alike(self.tensors).values():
+            for group in alike(self.tensors).values():
                 tensors = [self.tensors[index] for index in group]
                 torch._foreach_mul_(tensors, factor.to(tensors[0].device))
         elif factor != 1.0:
@@ -233,65 +230,3 @@ def as_list(parameters: object) -> list[Any]:
         name = type(parameters).__name__
         raise TypeError(f"parameters: expected model.parameters() or model.named_parameters(), got {name}")
     return list(parameters)
-
-
-def multiply_(tensors: list[Tensor], factors: list[float]) -> None:
-    """Multiplies each tensor by its factor, in place; a factor may lie beyond the range of the tensor's type."""
-    in_range = all(SMALLEST_FACTOR < factor < 1 / SMALLEST_FACTOR for factor in factors)
-    if in_range and not any(_is_half(tensor) and tensor.device.type == "cpu" for tensor in tensors):
-        torch._foreach_mul_(tensors, factors)
-        return
-    for tensor, factor in zip(tensors, factors, strict=True):
-        steps = [factor] if in_range else [math.sqrt(factor)] * 2
-        # The CPU would round the factor to a half-precision tensor's type before it multiplies.
-        wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-        for step in steps:
-            wide = wide * step
-        tensor.copy_(wide)
-
-
-@torch.inference_mode(False)  # a memory outlives the mode it was made in
-def zeros_like(tensor: Tensor) -> Tensor:
-    """Zeros for a strategy's memory, in float32 at least."""
-    dtype = torch.promote_types(tensor.dtype, torch.float32)
-    return torch.zeros(tensor.shape, dtype=dtype, device=tensor.device)
-
-
-def _is_half(tensor: Tensor) -> bool:
-    return tensor.dtype in (torch.float16, torch.bfloat16)
-
-
-def tensor_norms(tensors: list[Tensor], order: float = 2, dtype: torch.dtype | None = None) -> Tensor:
-    """The norm of each tensor, in one fused pass for all of one kind.
-
-    Half-precision tensors are accumulated in float32: in float16 a norm above 65,504 would be infinite.
-
-    Returns:
-        Shape (number of tensors,), on the first one's device.
-    """
-    groups = _alike(tensors)
-    device = tensors[0].device
-    parts = []
-    for group in groups.values():
-        members = [tensors[index] for index in group]
-        precision = dtype or (torch.float32 if _is_half(members[0]) else None)
-        part = torch.stack(torch._foreach_norm(members, order, dtype=precision))
-        parts.append(part.full_tensor() if is_dtensor(part) else part)
-    if len(parts) == 1:
-        return parts[0]
-    norms = torch.cat([part.to(device, torch.float64) for part in parts])
-    places = torch.tensor([index for group in groups.values() for index in group], device=device)
-    return torch.empty_like(norms).index_copy_(0, places, norms)
-
-
-def _alike(tensors: list[Tensor]) -> dict[object, list[int]]:
-    """Positions of the tensors of each device, data type and class: the fused operations take one kind at a time."""
-    groups: dict[object, list[int]] = {}
-    for index, tensor in enumerate(tensors):
-        groups.setdefault((tensor.device, tensor.dtype, type(tensor)), []).append(index)
-    return groups
-
-
-def is_dtensor(tensor: Tensor) -> "TypeGuard[DTensor]":
-    """Whether a tensor is spread over processes (`torch.distributed.tensor.DTensor`, whose import costs a second)."""
-    return type(tensor) is not Tensor and hasattr(tensor, "full_tensor")

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from separation.clip.checks import check_choice, check_decay, check_positive
 from separation.clip.clipper import ClipResult, TensorClipper
-from separation.clip.gradients import Gradients, zeros_like
+from separation.clip.gradients import Gradients
 from separation.clip.state import State
+from separation.clip.tensors import zeros_like
 
 
 class SpikeClip(TensorClipper):
