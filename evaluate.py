@@ -1,4 +1,5 @@
-"""Scores a trained run: `python evaluate.py run=RUN_DIR [metrics=torch] [bss_eval=true] [data.root=...] ...`.
+"""Scores a trained run: `python evaluate.py run=RUN_DIR [metrics=torch] [bss_eval=true] [data.root=...] ...`; or an
+oracle, which needs no run: `python evaluate.py oracle=ideal_binary [data=...] ...`.
 
 conf/evaluate.yaml lists the program's own keys; every other override goes onto the run's saved settings.
 """
@@ -11,7 +12,9 @@ from omegaconf import OmegaConf
 from separation import cli
 from separation.assembly import build, build_data, set_threads
 from separation.results import score_table
-from separation.scoring import score_run
+from separation.scoring import score_oracle, score_run
+
+OWN = ("run", "oracle", "separator", "output")
 
 
 def main() -> None:
@@ -21,14 +24,20 @@ def main() -> None:
         print(f"{__doc__}\n{(cli.CONF / 'evaluate.yaml').read_text()}")
         return
     own, overrides = cli.split_overrides(arguments, "evaluate")
-    folder = cli.run_folder(own.run)
-    config = cli.run_config(folder, overrides)
-    set_threads(config)
-    chosen = OmegaConf.masked_copy(own, [key for key in own if key not in ("run", "output")])
-    settings = build(OmegaConf.create({"evaluation": chosen}), "evaluation")
+    settings = build(OmegaConf.create({"evaluation": {key: own[key] for key in own if key not in OWN}}), "evaluation")
     command = " ".join(["python evaluate.py", *arguments])
-    output = folder.path if own.output is None else Path(str(own.output))
-    summary = score_run(folder, config, build_data(config), settings, output, command)
+    if own.oracle is None:
+        folder = cli.run_folder(own.run)
+        config = cli.run_config(folder, overrides)
+        cli.use_separator(config, own.separator)
+        set_threads(config)
+        output = folder.path if own.output is None else Path(str(own.output))
+        summary = score_run(folder, config, build_data(config), settings, output, command)
+    else:
+        config = cli.compose_config("config", overrides)
+        set_threads(config)
+        output = Path("outputs") / str(own.oracle) if own.output is None else Path(str(own.output))
+        summary = score_oracle(own.oracle, config, build_data(config), settings, output, command)
     print(f"\n{output}\n\n{score_table(summary['splits'])}")
 
 

@@ -46,6 +46,7 @@ def main() -> None:
         check_path(key, own[key])
     check_number("segment_seconds", own.segment_seconds, 1, 600)
     config = cli.run_config(folder, [f"device={own.device}"])
+    cli.use_separator(config, own.separator)
     check_number("overlap_seconds", own.overlap_seconds, 0.1, own.segment_seconds / 2)
     inputs = find_inputs(Path(own.input), Path(own.output))
     rate = config.data.sample_rate

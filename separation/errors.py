@@ -22,10 +22,11 @@ def check_number(key: str, value: object, minimum: float, maximum: float) -> Non
         raise InputError(f"{key}={value}: expected a number from {minimum:g} to {maximum:g}")
 
 
-def check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raises InputError unless `value` is one of `choices`."""
-    if value not in choices:
+def check_choice(key: str, value: object, choices: tuple[str, ...]) -> str:
+    """`value`; raises InputError unless it is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
         raise InputError(f"{key}={value}: expected one of {', '.join(choices)}")
+    return value
 
 
 def check_path(key: str, value: object) -> None:

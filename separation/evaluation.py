@@ -22,6 +22,7 @@ from separation.features import Stft, features
 from separation.separators import ORACLES, Separator, apply_masks, separate
 
 BSS_EVAL_TAPS = 512
+MIXTURE = "mixture"
 Row = dict[str, Any]
 
 
@@ -70,28 +71,59 @@ SI_SDR: dict[str, Callable[[Tensor, Tensor, Tensor], np.ndarray]] = {
 }
 
 
+Estimator = Callable[[Batch], Tensor]
+"""Whole mixtures to estimates on the CPU, shape (batch, source, time), zeros after each mixture's end."""
+
+
+@dataclass(frozen=True)
+class ModelEstimator:
+    """What a trained model makes of the mixtures."""
+
+    network: nn.Module
+    """In evaluation mode."""
+    separator: Separator
+    stft: Stft
+    device: torch.device
+    """Where the network is."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        mixture = batch.sources.sum(1).to(self.device)
+        estimates = separate(self.network, self.separator, self.stft, mixture, batch.num_samples).cpu()
+        if not estimates.isfinite().all():
+            raise InputError("run: the network's estimates are NaN or infinite; train again with a lower optimizer.lr")
+        return estimates
+
+
+@dataclass(frozen=True)
+class OracleEstimator:
+    """What a mask makes of them that is computed from the references; or the mixture as it is."""
+
+    name: str
+    """A key of `ORACLES`, or "mixture"."""
+    stft: Stft
+
+    def __post_init__(self) -> None:
+        check_choice("oracle", self.name, (*ORACLES, MIXTURE))
+
+    def __call__(self, batch: Batch) -> Tensor:
+        if self.name == MIXTURE:
+            return batch.sources.sum(1, keepdim=True).expand_as(batch.sources)
+        feats = features(batch.sources, self.stft)
+        return apply_masks(ORACLES[self.name](feats), feats.mixture_stft, self.stft, batch.num_samples)
+
+
 class Evaluator:
     """Scores one model on lists of mixtures.
 
     Args:
-        network: the model's network, in evaluation mode.
-        separator: the model's way from outputs to masks.
-        stft: the model's transform.
-        device: where the network is.
+        estimator: the model.
+        stft: of the oracles that stand beside it.
+        settings: how.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        separator: Separator,
-        stft: Stft,
-        device: torch.device,
-        settings: EvaluationSettings,
-    ) -> None:
-        self.network = network
-        self.separator = separator
-        self.stft = stft
-        self.device = device
+    def __init__(self, estimator: Estimator, stft: Stft, settings: EvaluationSettings) -> None:
+        self.estimator = estimator
+        self.oracles = {name: OracleEstimator(name, stft) for name in ORACLES}
         self.settings = settings
 
     def evaluate(self, mixtures: DrawnMixtures, audio_folder: Path) -> list[Row]:
@@ -116,14 +148,11 @@ class Evaluator:
 
     def _separate(self, batch: Batch) -> Tensor:
         """Estimates in the references' order, on the CPU, shape (batch, source, time)."""
-        mixture = batch.sources.sum(1).to(self.device)
-        estimates = separate(self.network, self.separator, self.stft, mixture, batch.num_samples).cpu()
+        estimates = self.estimator(batch)
         if estimates.shape[1] != batch.sources.shape[1]:
             raise InputError(
                 f"mixing.num_sources={batch.sources.shape[1]}: the model separates {estimates.shape[1]} sources"
             )
-        if not estimates.isfinite().all():
-            raise InputError("run: the network's estimates are NaN or infinite; train again with a lower optimizer.lr")
         return reorder(estimates, metrics.best_permutation(estimates, batch.sources))
 
     def _rows(
@@ -137,8 +166,8 @@ class Evaluator:
             "si_sdr": score(estimates, batch.sources, batch.num_samples),
         }
         columns["si_sdr_improvement"] = columns["si_sdr"] - columns["input_si_sdr"]
-        for name, estimate in self._oracles(batch).items():
-            columns[f"oracle_{name}"] = si_sdr_by_torch(estimate, batch.sources, batch.num_samples)
+        for name, oracle in self.oracles.items():
+            columns[f"oracle_{name}"] = si_sdr_by_torch(oracle(batch), batch.sources, batch.num_samples)
         for i, index in enumerate(indices):
             length = int(batch.num_samples[i])
             extra = self._bss_eval(batch.sources[i, :, :length], estimates[i, :, :length])
@@ -155,14 +184,6 @@ class Evaluator:
                 }
                 for source, utterance in enumerate(mixtures.draw(index).utterances)
             ]
-
-    def _oracles(self, batch: Batch) -> dict[str, Tensor]:
-        """What each oracle mask makes of the mixtures, shape (batch, source, time) each."""
-        feats = features(batch.sources, self.stft)
-        return {
-            name: apply_masks(oracle(feats), feats.mixture_stft, self.stft, batch.num_samples)
-            for name, oracle in ORACLES.items()
-        }
 
     def _bss_eval(self, references: Tensor, estimates: Tensor) -> dict[str, np.ndarray]:
         if not self.settings.bss_eval:

@@ -90,6 +90,8 @@ class Features:
     """Shape (batch, source, time)."""
     source_stfts: Tensor
     """Complex, shape (batch, frame, frequency, source)."""
+    stft: Stft
+    """The transform that they come from."""
 
     @cached_property
     def mixture(self) -> Tensor:
@@ -132,6 +134,11 @@ class Features:
             peak = peak.maximum(magnitude)
         return torch.nn.functional.one_hot(loudest, self.sources.shape[1]).to(self.sources)
 
+    def masked(self, mask: Tensor) -> Tensor:
+        """The mixture through masks, in the time domain: (batch, frame, frequency, source) -> (batch, source, time)."""
+        masked = (mask * self.mixture_stft.unsqueeze(-1)).permute(0, 3, 1, 2)
+        return self.stft.inverse(masked, self.sources.shape[-1])
+
     def audible(self, threshold: float) -> Tensor:
         """As `audible`, of the mixture."""
         return audible(self.mixture_magnitude, threshold)
@@ -152,4 +159,4 @@ def audible(magnitude: Tensor, threshold: float) -> Tensor:
 
 def features(sources: Tensor, stft: Stft) -> Features:
     """Features of a batch of sources, shape (batch, source, time)."""
-    return Features(sources, stft(sources).permute(0, 2, 3, 1))
+    return Features(sources, stft(sources).permute(0, 2, 3, 1), stft)

@@ -1,16 +1,21 @@
 """The paper's training losses. Each takes a network's outputs and a batch's features and returns a scalar.
 
-Every loss is the mean of its batch's utterances.
+Every loss is the mean of its batch's utterances. Silence, padding and sources that an excerpt lacks give finite values
+and gradients.
 """
 
 import torch
 from torch import Tensor
 
 from separation.assignment import best_assignment
-from separation.errors import check_number
+from separation.errors import check_choice, check_number
 from separation.features import Features
+from separation.metrics import pairwise_snr
 
 Outputs = dict[str, Tensor]
+TARGETS = ("phase_sensitive", "magnitude")
+WEIGHTS = ("equal", "magnitude_ratio")
+METRICS = ("snr", "si_sdr")
 
 
 def l1_pit(estimate: Tensor, reference: Tensor) -> Tensor:
@@ -26,11 +31,47 @@ def l1_pit(estimate: Tensor, reference: Tensor) -> Tensor:
     return best_assignment(difference.mean((1, 2)))[0]
 
 
+def snr_pit(estimate: Tensor, reference: Tensor, scale_invariant: bool = False) -> Tensor:
+    """L_SNR = -10 log10(||s||^2 / ||s - s^||^2) under each utterance's best permutation of sources, in dB.
+
+    Signal and error count as at least 1e-10 of the mixture's energy, so the loss lies within +-100 dB or so of the
+    error's level beside the mixture; a silent source's loss is that of the error's level, and a silent mixture's 0.
+
+    Args:
+        estimate, reference: shape (batch, source, time).
+        scale_invariant: SI-SDR instead: s is scaled by <s^, s> / ||s||^2.
+
+    Returns:
+        Shape (batch,).
+    """
+    return best_assignment(-pairwise_snr(estimate, reference, scale_invariant))[0]
+
+
+def deep_clustering(embedding: Tensor, assignment: Tensor, weight: Tensor) -> Tensor:
+    """L_DC = ||W^1/2 (VV' - YY') W^1/2||_F^2 (Hershey et al., 2016) with weights of sum 1: from 0 to 1.
+
+    Computed as ||V'WV||^2 - 2 ||V'WY||^2 + ||Y'WY||^2, from matrices of at most D x D; the affinities of all pairs of
+    bins are never formed.
+
+    Args:
+        embedding: V, unit vectors, shape (batch, frame, frequency, D).
+        assignment: Y, one-hot, shape (batch, frame, frequency, source).
+        weight: of each bin, shape (batch, frame, frequency); bins of weight 0 count nowhere.
+
+    Returns:
+        Shape (batch,), float64; 0 where all weights are 0.
+    """
+    gram, cross, counts = _moments(embedding, assignment, weight)
+    total = counts.sum(-1)
+    squares = gram.square().sum((1, 2)) - 2 * cross.square().sum((1, 2)) + counts.square().sum(-1)
+    return squares / torch.where(total > 0, total, 1.0).square()
+
+
 def whitened_kmeans(embedding: Tensor, assignment: Tensor, weight: Tensor) -> Tensor:
     """L_WKM = D - tr((V'V)^-1 V'Y (Y'Y)^-1 Y'V) (Wang et al., 2018): D - C at best for C sources.
 
     Solved by Cholesky's decomposition of V'V + 1e-6 (tr(V'V) / D) I, since a plain inverse fails near perfect
-    embeddings, where V'V has rank C. Y'Y is diagonal; a source without bins counts as one.
+    embeddings, where V'V has rank C. Y'Y is diagonal; a source without bins adds nothing.
 
     Args:
         embedding: V, shape (batch, frame, frequency, D).
@@ -38,44 +79,127 @@ def whitened_kmeans(embedding: Tensor, assignment: Tensor, weight: Tensor) -> Te
         weight: of each bin, shape (batch, frame, frequency); bins of weight 0 count nowhere.
 
     Returns:
-        Shape (batch,), float64.
+        Shape (batch,), float64; D where all weights are 0.
     """
     size = embedding.shape[-1]
-    weighted = (embedding * weight.unsqueeze(-1)).transpose(2, 3)
-    # Summed over frequencies in the embedding's precision and over frames in float64: the rounding of float32 sums
-    # over all bins would be as large as the ridge.
-    gram = (weighted @ embedding).double().sum(1)
-    cross = (weighted @ assignment).double().sum(1)
-    counts = (assignment * weight.unsqueeze(-1)).double().sum((1, 2)).clamp(min=1)
+    gram, cross, counts = _moments(embedding, assignment, weight)
     trace = gram.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None]
     # A silent utterance has no bins: its Gram matrix is zero, and the identity in its place makes the loss D.
     ridge = torch.where(trace > 0, 1e-6 / size * trace, 1.0)
     factor = torch.linalg.cholesky(gram + ridge * torch.eye(size, device=gram.device, dtype=gram.dtype))
-    whitened = torch.linalg.solve_triangular(factor, cross / counts.sqrt().unsqueeze(1), upper=False)
+    scale = torch.where(counts > 0, counts, 1.0).rsqrt().unsqueeze(1)
+    whitened = torch.linalg.solve_triangular(factor, cross * scale, upper=False)
     return size - whitened.square().sum((1, 2))
 
 
+def _moments(embedding: Tensor, assignment: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """V'WV, V'WY and the diagonal of Y'WY, in float64."""
+    weighted = (embedding * weight.unsqueeze(-1)).transpose(2, 3)
+    # Summed over frequencies in the embedding's precision and over frames in float64: the rounding of float32 sums
+    # over all bins would be as large as what tells a good embedding from a perfect one.
+    gram = (weighted @ embedding).double().sum(1)
+    cross = (weighted @ assignment).double().sum(1)
+    counts = (assignment * weight.unsqueeze(-1)).double().sum((1, 2))
+    return gram, cross, counts
+
+
 class MaskInferenceLoss:
-    """L_MI: L1 distance of the masked mixture magnitude to the truncated phase-sensitive target, permutation-invariant
-    by utterance, averaged over bins and sources.
+    """L_MI: L1 distance of the masked mixture magnitude to the target, permutation-invariant by utterance, averaged
+    over bins and sources.
 
     `L_MI = 1/N || |S^| - T_0^|X|(|S| cos(theta_S^ - theta_S)) ||_1`, S^ = mask * X.
+
+    Args:
+        target: "phase_sensitive", the paper's; or "magnitude", |S|.
     """
+
+    def __init__(self, target: str = "phase_sensitive") -> None:
+        self.target = check_choice("model.target", target, TARGETS)
 
     def __call__(self, outputs: Outputs, features: Features) -> Tensor:
         """Args: `mask` of shape (batch, frame, frequency, source). Returns a scalar."""
         estimate = outputs["mask"] * features.mixture_magnitude.unsqueeze(-1)
-        return l1_pit(estimate, features.phase_sensitive_targets).mean()
+        magnitude = self.target == "magnitude"
+        return l1_pit(estimate, features.source_magnitudes if magnitude else features.phase_sensitive_targets).mean()
 
 
-class WhitenedKMeansLoss:
-    """L_WKM on the bins within `threshold` dB of the utterance's peak: the others are silence or padding."""
+class WaveformLoss:
+    """L_SNR of the waveforms that the masks make of the mixture, with its phase, permutation-invariant by utterance.
 
-    def __init__(self, threshold: float) -> None:
-        check_number("model.loss.threshold", threshold, 1, 120)
+    Args:
+        metric: "snr", the paper's; or "si_sdr".
+    """
+
+    def __init__(self, metric: str = "snr") -> None:
+        self.metric = check_choice("model.metric", metric, METRICS)
+
+    def __call__(self, outputs: Outputs, features: Features) -> Tensor:
+        """Args: `mask` of shape (batch, frame, frequency, source). Returns a scalar, in dB."""
+        estimate = features.masked(outputs["mask"])
+        return snr_pit(estimate, features.sources, scale_invariant=self.metric == "si_sdr").mean()
+
+
+class EmbeddingWeights:
+    """Which bins count in the embedding losses, and how much.
+
+    Args:
+        threshold: bins further than so many dB below the utterance's peak count as silent: not at all.
+        weights: of the others: "equal", the paper's; or "magnitude_ratio" (Wang et al., 2018): |X| over its mean.
+    """
+
+    def __init__(self, threshold: float, weights: str = "equal") -> None:
+        check_number("model.threshold", threshold, 1, 120)
         self.threshold = threshold
+        self.weights = check_choice("model.weights", weights, WEIGHTS)
+
+    def __call__(self, features: Features) -> Tensor:
+        """Shape (batch, frame, frequency)."""
+        audible = features.audible(self.threshold)
+        if self.weights == "equal":
+            return audible
+        magnitude = audible * features.mixture_magnitude
+        mean = magnitude.sum((1, 2), keepdim=True) / audible.sum((1, 2), keepdim=True).clamp(min=1)
+        return magnitude / mean.clamp(min=torch.finfo(mean.dtype).tiny)
+
+
+class DeepClusteringLoss:
+    """L_DC. Args: see `EmbeddingWeights`."""
+
+    def __init__(self, threshold: float, weights: str = "equal") -> None:
+        self.weight = EmbeddingWeights(threshold, weights)
 
     def __call__(self, outputs: Outputs, features: Features) -> Tensor:
         """Args: `embedding` of shape (batch, frame, frequency, D). Returns a scalar."""
-        weight = features.audible(self.threshold)
-        return whitened_kmeans(outputs["embedding"], features.dominant_source, weight).mean()
+        return deep_clustering(outputs["embedding"], features.dominant_source, self.weight(features)).mean()
+
+
+class WhitenedKMeansLoss:
+    """L_WKM. Args: see `EmbeddingWeights`."""
+
+    def __init__(self, threshold: float, weights: str = "equal") -> None:
+        self.weight = EmbeddingWeights(threshold, weights)
+
+    def __call__(self, outputs: Outputs, features: Features) -> Tensor:
+        """Args: `embedding` of shape (batch, frame, frequency, D). Returns a scalar."""
+        return whitened_kmeans(outputs["embedding"], features.dominant_source, self.weight(features)).mean()
+
+
+class ChimeraLoss:
+    """L_MI+WKM = alpha L_MI + (1 - alpha) L_WKM (Wang et al., 2018).
+
+    Args:
+        alpha: in [0, 1].
+        target: see `MaskInferenceLoss`.
+        threshold, weights: see `EmbeddingWeights`.
+    """
+
+    def __init__(self, alpha: float, threshold: float, target: str = "phase_sensitive", weights: str = "equal") -> None:
+        check_number("model.alpha", alpha, 0, 1)
+        self.alpha = alpha
+        self.mask_inference = MaskInferenceLoss(target)
+        self.whitened_kmeans = WhitenedKMeansLoss(threshold, weights)
+
+    def __call__(self, outputs: Outputs, features: Features) -> Tensor:
+        """Args: `mask` and `embedding`. Returns a scalar."""
+        masks, embedding = self.mask_inference(outputs, features), self.whitened_kmeans(outputs, features)
+        return self.alpha * masks + (1 - self.alpha) * embedding

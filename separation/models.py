@@ -12,6 +12,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from separation import compat
 from separation.errors import InputError, check_choice, check_count, check_number
 
+MASK_ACTIVATIONS = ("sigmoid", "softmax", "relu")
+EMBEDDING_ACTIVATIONS = ("sigmoid", "tanh", "relu", "softmax")
+
 
 class Network(nn.Module):
     """A nussl `SeparationModel` that takes a magnitude spectrogram.
@@ -94,7 +97,7 @@ def mask_inference(
         num_sources: masks.
         activation: of the masks; the paper's is "sigmoid".
     """
-    check_choice("model.activation", activation, ("sigmoid", "softmax", "relu"))
+    check_choice("model.activation", activation, MASK_ACTIVATIONS)
     builders = compat.nussl().ml.networks.builders
     core = _blstm(window_length, hidden_size, num_layers, dropout)
     return Network(
@@ -113,12 +116,43 @@ def deep_clustering(
         activation: before the normalisation; the paper's is "sigmoid".
     """
     check_count("model.embedding_size", embedding_size, minimum=2)
-    check_choice("model.activation", activation, ("sigmoid", "tanh", "relu", "softmax"))
+    check_choice("model.activation", activation, EMBEDDING_ACTIVATIONS)
     builders = compat.nussl().ml.networks.builders
     core = _blstm(window_length, hidden_size, num_layers, dropout)
     return Network(
         builders.build_recurrent_dpcl(
             **core, embedding_size=embedding_size, embedding_activation=[activation, "unit_norm"]
+        )
+    )
+
+
+def chimera(
+    window_length: int,
+    hidden_size: int,
+    num_layers: int,
+    dropout: float,
+    embedding_size: int,
+    embedding_activation: str,
+    num_sources: int,
+    mask_activation: str,
+) -> Network:
+    """An embedding and a mask for each source, from the same BLSTM layers (Luo et al., 2017; Wang et al., 2018).
+
+    Args:
+        window_length, hidden_size, num_layers, dropout: as `mask_inference`.
+        embedding_size, embedding_activation: as `deep_clustering`.
+        num_sources, mask_activation: as `mask_inference`.
+    """
+    check_count("model.embedding_size", embedding_size, minimum=2)
+    check_choice("model.embedding_activation", embedding_activation, EMBEDDING_ACTIVATIONS)
+    check_choice("model.activation", mask_activation, MASK_ACTIVATIONS)
+    return Network(
+        compat.nussl().ml.networks.builders.build_recurrent_chimera(
+            **_blstm(window_length, hidden_size, num_layers, dropout),
+            embedding_size=embedding_size,
+            embedding_activation=[embedding_activation, "unit_norm"],
+            num_sources=num_sources,
+            mask_activation=[mask_activation],
         )
     )
 

@@ -10,6 +10,7 @@ from separation.run_folder import RunFolder
 ORACLE_TITLES = {
     "ideal_binary": "ideal binary mask",
     "ideal_ratio": "ideal ratio mask",
+    "wiener_like": "Wiener-like mask",
     "phase_sensitive": "phase-sensitive mask",
 }
 

@@ -1,12 +1,20 @@
-"""Scores a run's best model on its test splits and writes them to a folder."""
+"""Scores a run's best model, or an oracle, on a corpus's test splits and writes them to a folder."""
 
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from separation.assembly import Data, load_model
-from separation.evaluation import EvaluationSettings, Evaluator, summarize, write_scores, write_summary
+from separation.assembly import Data, build, load_model
+from separation.evaluation import (
+    EvaluationSettings,
+    Evaluator,
+    ModelEstimator,
+    OracleEstimator,
+    summarize,
+    write_scores,
+    write_summary,
+)
 from separation.provenance import provenance
 from separation.run_folder import RunFolder
 
@@ -14,17 +22,31 @@ from separation.run_folder import RunFolder
 def score_run(
     folder: RunFolder, config: DictConfig, data: Data, settings: EvaluationSettings, output: Path, command: str
 ) -> dict[str, Any]:
+    """Scores a run's best checkpoint; see `score`."""
+    model = load_model(folder, config)
+    estimator = ModelEstimator(model.network, model.separator, model.stft, model.device)
+    return score(Evaluator(estimator, model.stft, settings), data, output, provenance(command, config.seed))
+
+
+def score_oracle(
+    name: str, config: DictConfig, data: Data, settings: EvaluationSettings, output: Path, command: str
+) -> dict[str, Any]:
+    """Scores a mask computed from the references, or the mixture as it is; see `score`."""
+    stft = build(config, "stft")
+    evaluator = Evaluator(OracleEstimator(name, stft), stft, settings)
+    return score(evaluator, data, output, provenance(command, config.seed))
+
+
+def score(evaluator: Evaluator, data: Data, output: Path, origin: dict[str, str | int]) -> dict[str, Any]:
     """Writes `scores.csv`, `summary.json` and `audio/` to `output` and returns the summary.
 
     The summary's top level is that of the `test` split; `splits` has every one.
     """
-    model = load_model(folder, config)
-    evaluator = Evaluator(model.network, model.separator, model.stft, model.device, settings)
     target = RunFolder(output)
     output.mkdir(parents=True, exist_ok=True)
     rows = {mixtures.split: evaluator.evaluate(mixtures, target.audio) for mixtures in data.tests}
     splits = {split: summarize(split_rows) for split, split_rows in rows.items()}
-    summary = {**splits["test"], "splits": splits, "provenance": provenance(command, config.seed)}
+    summary = {**splits["test"], "splits": splits, "provenance": origin}
     write_scores(target.scores, [row for split_rows in rows.values() for row in split_rows])
     write_summary(target.summary, summary)
     return summary

@@ -6,8 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from separation.clustering import kmeans, nearest
-from separation.errors import check_count, check_number
+from separation.clustering import kmeans, nearest, squared_distances
+from separation.errors import InputError, check_count, check_number
 from separation.features import Features, Stft, audible
 
 
@@ -22,11 +22,11 @@ class MaskSeparator:
     """The network's own masks."""
 
     def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
-        return outputs["mask"]
+        return head(outputs, "mask", "masks")
 
 
 class KMeansSeparator:
-    """Binary masks: each bin goes to the nearest of the centroids that k-means finds in the embeddings.
+    """Each bin goes to the nearest of the centroids that k-means finds in the embeddings.
 
     Args:
         num_sources: clusters.
@@ -35,9 +35,13 @@ class KMeansSeparator:
         restarts: k-means++ starts, of which the best is kept.
         iterations: at most, for each start.
         seed: of the starts; the result depends on nothing else.
+        soft: instead of binary masks, each bin's probabilities under Gaussians around the centroids, whose common
+            variance is the mean squared distance of the fitted bins from theirs.
     """
 
-    def __init__(self, num_sources: int, threshold: float, restarts: int, iterations: int, seed: int) -> None:
+    def __init__(
+        self, num_sources: int, threshold: float, restarts: int, iterations: int, seed: int, soft: bool = False
+    ) -> None:
         check_number("model.separator.threshold", threshold, 1, 120)
         check_count("model.separator.restarts", restarts, maximum=1000)
         check_count("model.separator.iterations", iterations, maximum=10_000)
@@ -47,9 +51,10 @@ class KMeansSeparator:
         self.restarts = restarts
         self.iterations = iterations
         self.seed = seed
+        self.soft = soft
 
     def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
-        points = outputs["embedding"].flatten(1, 2)
+        points = head(outputs, "embedding", "kmeans").flatten(1, 2)
         loud = audible(magnitude, self.threshold).flatten(1)
         # The loud bins in order, side by side; items that have fewer of them get others of weight 0 at the end.
         weight, order = loud.sort(dim=1, descending=True, stable=True)
@@ -57,8 +62,26 @@ class KMeansSeparator:
         weight, order = weight[:, :count], order[:, :count]
         chosen = points.gather(1, order.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
         centroids = kmeans(chosen, weight, self.num_sources, self.restarts, self.iterations, self.seed)
-        labels = nearest(points, centroids).reshape(magnitude.shape)
-        return torch.nn.functional.one_hot(labels, self.num_sources).to(magnitude)
+        if not self.soft:
+            labels = nearest(points, centroids).reshape(magnitude.shape)
+            return torch.nn.functional.one_hot(labels, self.num_sources).to(magnitude)
+        spread = (weight * squared_distances(chosen, centroids).amin(1)).sum(1) / weight.sum(1).clamp(min=1)
+        variance = spread.clamp(min=torch.finfo(spread.dtype).eps)[:, None, None] / points.shape[-1]
+        probability = torch.softmax(-squared_distances(points, centroids) / (2 * variance), dim=1)
+        return probability.transpose(1, 2).reshape(*magnitude.shape, self.num_sources)
+
+
+def head(outputs: dict[str, Tensor], name: str, separator: str) -> Tensor:
+    """One of a network's outputs.
+
+    Raises:
+        InputError: the network has no such head.
+    """
+    if name not in outputs:
+        raise InputError(
+            f"separator={separator}: needs a network with the output {name}; this one has {', '.join(outputs)}"
+        )
+    return outputs[name]
 
 
 @torch.inference_mode()
@@ -112,6 +135,12 @@ def ideal_ratio_mask(features: Features) -> Tensor:
     return magnitudes / magnitudes.sum(-1, keepdim=True).clamp(min=torch.finfo(magnitudes.dtype).tiny)
 
 
+def wiener_like_mask(features: Features) -> Tensor:
+    """|S_i|^2 / sum_j |S_j|^2, shape (batch, frame, frequency, source)."""
+    powers = features.source_magnitudes.square()
+    return powers / powers.sum(-1, keepdim=True).clamp(min=torch.finfo(powers.dtype).tiny)
+
+
 def phase_sensitive_mask(features: Features) -> Tensor:
     """T_0^1(|S| cos(theta_S - theta_X) / |X|), shape (batch, frame, frequency, source)."""
     magnitude = features.mixture_magnitude.unsqueeze(-1)
@@ -121,5 +150,6 @@ def phase_sensitive_mask(features: Features) -> Tensor:
 ORACLES: dict[str, Callable[[Features], Tensor]] = {
     "ideal_binary": ideal_binary_mask,
     "ideal_ratio": ideal_ratio_mask,
+    "wiener_like": wiener_like_mask,
     "phase_sensitive": phase_sensitive_mask,
 }

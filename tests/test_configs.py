@@ -10,6 +10,7 @@ from separation.assembly import build
 from separation.cli import CONF, compose_config
 from separation.clip import AutoClip, FixedClip, NoClip
 from separation.errors import InputError
+from separation.models import num_parameters
 
 CHOICES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name != "experiment"]
 EXTRA = {
@@ -23,8 +24,11 @@ EXTRA = {
 @pytest.mark.parametrize("path", CHOICES, ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_every_choice_builds(path: Path):
     group = path.parent.name
-    config = compose_config("config", [f"{group}={path.stem}", *EXTRA.get(path.stem, [])])
-    if group == "model":
+    key = "separator@model.separator" if group == "separator" else group
+    config = compose_config("config", [f"{key}={path.stem}", *EXTRA.get(path.stem, [])])
+    if group == "separator":
+        build(config, "model.separator")
+    elif group == "model":
         config.model.hidden_size = 4
         network = build(config, "model.network")
         assert network(torch.rand(1, 4, 129))
@@ -41,6 +45,18 @@ def test_the_defaults_are_the_papers_clipping_on_the_demo_corpus():
     assert config.model.loss._target_ == "separation.losses.MaskInferenceLoss"
     clipper = build(config, "clip")
     assert type(clipper) is AutoClip and clipper.p == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "size", "millions"), [("paper", 4, 600, 29.8), ("paper_small", 2, 300, 3.35)]
+)
+def test_experiments_are_the_papers_networks_and_training(name, layers, size, millions):
+    for model in ("mask_inference", "whitened_kmeans", "deep_clustering", "chimera", "waveform"):
+        config = compose_config("config", [f"experiment={name}", f"model={model}"])
+        assert (config.model.num_layers, config.model.hidden_size, config.optimizer.lr) == (layers, size, 1e-3)
+        assert (config.trainer.batch_size, config.trainer.excerpt_frames, config.trainer.max_epochs) == (25, 400, 100)
+    network = build(compose_config("config", [f"experiment={name}"]), "model.network")
+    assert num_parameters(network) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
 def test_clipping_choices():

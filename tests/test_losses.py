@@ -4,8 +4,21 @@ import numpy as np
 import pytest
 import torch
 
+from separation.compat import nussl
+from separation.errors import InputError
 from separation.features import Stft, features
-from separation.losses import MaskInferenceLoss, WhitenedKMeansLoss, l1_pit, whitened_kmeans
+from separation.losses import (
+    ChimeraLoss,
+    DeepClusteringLoss,
+    EmbeddingWeights,
+    MaskInferenceLoss,
+    WaveformLoss,
+    WhitenedKMeansLoss,
+    deep_clustering,
+    l1_pit,
+    snr_pit,
+    whitened_kmeans,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -28,6 +41,77 @@ def reference_whitened_kmeans(v: np.ndarray, y: np.ndarray) -> float:
     v, y = v.reshape(-1, v.shape[-1]), y.reshape(-1, y.shape[-1])
     middle = np.linalg.inv(v.T @ v) @ v.T @ y @ np.linalg.inv(y.T @ y) @ y.T @ v
     return v.shape[-1] - np.trace(middle)
+
+
+def reference_deep_clustering(v: np.ndarray, y: np.ndarray, w: np.ndarray) -> float:
+    """The paper's equation with the affinities of all pairs of bins."""
+    v, y, w = v.reshape(-1, v.shape[-1]), y.reshape(-1, y.shape[-1]), w.reshape(-1)
+    root = np.sqrt(w / w.sum())
+    return float(np.square(np.outer(root, root) * (v @ v.T - y @ y.T)).sum())
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_deep_clustering_equals_the_affinities_of_all_pairs(count, weighted):
+    v, y = unit_embeddings(3, 400, 6), one_hot(3, 400, count)
+    w = (
+        torch.rand(3, 40, 10, generator=generator(2), dtype=torch.float64)
+        if weighted
+        else torch.ones(3, 40, 10).double()
+    )
+    expected = [reference_deep_clustering(*arrays) for arrays in zip(v.numpy(), y.numpy(), w.numpy(), strict=True)]
+    assert all(0 < value < 1 for value in expected)
+    for dtype in (torch.float64, torch.float32):
+        np.testing.assert_allclose(deep_clustering(v.to(dtype), y.to(dtype), w.to(dtype)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_perfect_embeddings_give_zero(count):
+    y = one_hot(1, 500, count, torch.float32)
+    basis = torch.linalg.qr(torch.rand(20, count, generator=generator()))[0].T
+    v, weight = (y @ basis).requires_grad_(), torch.ones(1, 50, 10)
+    loss = deep_clustering(v, y, weight)
+    loss.sum().backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6) and v.grad.abs().max() < 1e-6
+    assert whitened_kmeans(v, y, weight).item() == pytest.approx(20 - count, abs=1e-3)
+
+
+@pytest.mark.parametrize("case", ["one_source", "identical", "silent"])
+def test_deep_clustering_of_degenerate_inputs(case):
+    v, y, weight = unit_embeddings(1, 200, 20, torch.float32), one_hot(1, 200, 2, torch.float32), torch.ones(1, 20, 10)
+    if case == "one_source":
+        y = torch.nn.functional.one_hot(torch.zeros(1, 20, 10, dtype=torch.long), 2).float()
+        expected = reference_deep_clustering(v.double().numpy(), y.numpy(), weight.numpy())
+    elif case == "identical":
+        v = v[:, :1, :1].expand_as(v)
+        shares = y.mean((0, 1, 2)).double()
+        expected = 1 - shares.square().sum().item()  # pairs of different sources, all of which are thought alike
+    else:
+        weight, expected = torch.zeros(1, 20, 10), 0.0
+    v = v.clone().requires_grad_()
+    loss = deep_clustering(v, y, weight)
+    loss.sum().backward()
+    assert torch.isfinite(v.grad).all() and loss.item() == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+def test_deep_clustering_gradient():
+    v, y = unit_embeddings(2, 20, 3).requires_grad_(), one_hot(2, 20, 2)
+    weight = torch.rand(2, 2, 10, generator=generator(), dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: deep_clustering(x, y, weight), v)
+
+
+def test_whitened_kmeans_gradient_equals_that_of_explicit_inverses():
+    v, y = unit_embeddings(1, 400, 6), one_hot(1, 400, 2)
+
+    def explicit(x: torch.Tensor) -> torch.Tensor:
+        flat, labels = x.reshape(-1, 6), y.reshape(-1, 2)
+        gram = torch.linalg.inv(flat.T @ flat)
+        return 6 - torch.trace(gram @ flat.T @ labels @ torch.linalg.inv(labels.T @ labels) @ labels.T @ flat)
+
+    expected = torch.autograd.functional.jacobian(explicit, v)
+    single = v.float().requires_grad_()
+    whitened_kmeans(single, y.float(), torch.ones(1, 40, 10)).sum().backward()
+    assert (single.grad - expected).norm() < 1e-4 * expected.norm()
 
 
 def test_whitened_kmeans_equals_explicit_inverses():
@@ -99,6 +183,165 @@ def test_permutation_is_by_utterance():
 def test_l1_pit_gradient():
     estimate, reference = torch.rand(2, 1, 3, 4, 2, generator=generator(), dtype=torch.float64).unbind()
     assert torch.autograd.gradcheck(lambda x: l1_pit(x, reference), estimate.requires_grad_())
+
+
+def waveforms(batch: int, count: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (2, batch, count, 500)
+    noise, reference = torch.randn(shape, generator=generator(), dtype=torch.float64).to(dtype).unbind()
+    return reference.flip(1) + 0.3 * noise, reference
+
+
+def reference_snr(estimate: np.ndarray, reference: np.ndarray, scaled: bool) -> float:
+    if scaled:
+        reference = reference * (estimate @ reference) / (reference @ reference)
+    return float(10 * np.log10((reference**2).sum() / ((reference - estimate) ** 2).sum()))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_snr_equals_brute_force(count, scaled):
+    estimates, references = waveforms(3, count)
+    for dtype in (torch.float64, torch.float32):
+        losses = snr_pit(estimates.to(dtype), references.to(dtype), scaled)
+        for e, r, loss in zip(estimates.numpy(), references.numpy(), losses, strict=True):
+            table = [[reference_snr(a, b, scaled) for b in r] for a in e]
+            orders = itertools.permutations(range(count))
+            best = max(np.mean([table[o][i] for i, o in enumerate(order)]) for order in orders)
+            assert loss.item() == pytest.approx(-best, rel=1e-5)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_snr_gradient(scaled):
+    estimates, references = waveforms(2, 2)
+    short = estimates[..., :20].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: snr_pit(x, references[..., :20], scaled), short)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("case", ["silent_source", "silent_estimate", "perfect", "all_silent"])
+def test_snr_of_degenerate_inputs_is_finite(case, scaled):
+    estimates, references = waveforms(1, 2, torch.float32)
+    estimates, references = 0.05 * estimates, 0.05 * references
+    if case == "silent_source":
+        references[:, 1] = 0
+    elif case == "silent_estimate":
+        estimates[:] = 0
+    elif case == "perfect":
+        estimates = references.clone()
+    else:
+        estimates, references = 0 * estimates, 0 * references
+    estimates.requires_grad_()
+    loss = snr_pit(estimates, references, scaled)
+    loss.sum().backward()
+    assert torch.isfinite(loss).all() and torch.isfinite(estimates.grad).all()
+    limit = {"perfect": -97.0, "silent_estimate": 0.0, "all_silent": 0.0}.get(case)
+    if limit is not None and not (scaled and case == "silent_estimate"):
+        assert loss.item() == pytest.approx(limit, abs=4)
+
+
+def test_half_swapped_sources_are_an_error_and_swapped_ones_are_none():
+    feats = features(0.05 * torch.randn(1, 2, 3200, generator=generator()), Stft())
+    magnitude = feats.mixture_magnitude.unsqueeze(-1)
+    mask = feats.phase_sensitive_targets / magnitude
+    half = torch.cat([mask[:, :25], mask[:, 25:].flip(-1)], 1)
+    directions = torch.eye(20)[:2]
+    good, swapped, mixed = (
+        {"mask": m, "embedding": y @ directions}
+        for m, y in (
+            (mask, feats.dominant_source),
+            (mask.flip(-1), feats.dominant_source.flip(-1)),
+            (half, torch.cat([feats.dominant_source[:, :25], feats.dominant_source[:, 25:].flip(-1)], 1)),
+        )
+    )
+    for loss in (
+        MaskInferenceLoss(),
+        MaskInferenceLoss("magnitude"),
+        WaveformLoss(),
+        WaveformLoss("si_sdr"),
+        DeepClusteringLoss(60),
+        WhitenedKMeansLoss(60, "magnitude_ratio"),
+        ChimeraLoss(0.75, 60),
+    ):
+        best = loss(good, feats).item()
+        assert loss(swapped, feats).item() == pytest.approx(best, rel=1e-5, abs=1e-6)
+        assert loss(mixed, feats).item() > best + 0.01 * abs(best)
+
+
+def test_waveform_loss_is_the_snr_of_the_inverse_transform():
+    feats = features(0.05 * torch.randn(2, 2, 3000, generator=generator()), Stft())
+    mask = torch.rand(2, 48, 129, 2, generator=generator(3))
+    estimate = torch.stack([Stft().inverse(feats.mixture_stft * mask[..., i], 3000) for i in range(2)], 1)
+    assert WaveformLoss()({"mask": mask}, feats).item() == pytest.approx(snr_pit(estimate, feats.sources).mean().item())
+    halves = {"mask": torch.full_like(mask, 0.5)}  # the mixture's half each: its SNR follows from the sources
+    expected = [
+        reference_snr(0.5 * sources.sum(0).numpy(), source.numpy(), False)
+        for sources in feats.sources
+        for source in sources
+    ]
+    assert WaveformLoss()(halves, feats).item() == pytest.approx(-np.mean(expected), rel=1e-4)
+
+
+def test_chimera_is_the_weighted_sum():
+    feats = features(0.05 * torch.randn(1, 2, 3000, generator=generator()), Stft())
+    outputs = {
+        "mask": torch.rand(1, 48, 129, 2, generator=generator(3)),
+        "embedding": torch.nn.functional.normalize(torch.rand(1, 48, 129, 5, generator=generator(4)), dim=-1),
+    }
+    masks, embedding = MaskInferenceLoss()(outputs, feats).item(), WhitenedKMeansLoss(40)(outputs, feats).item()
+    assert ChimeraLoss(0.75, 40)(outputs, feats).item() == pytest.approx(0.75 * masks + 0.25 * embedding)
+
+
+def test_magnitude_ratio_weights_have_mean_one_and_leave_out_silence():
+    sources = 0.05 * torch.randn(2, 2, 3200, generator=generator())
+    sources[1] = 0
+    feats = features(torch.nn.functional.pad(sources, (0, 640)), Stft())
+    weight = EmbeddingWeights(30, "magnitude_ratio")(feats)
+    audible = feats.audible(30).bool()
+    assert weight[0][audible[0]].mean().item() == pytest.approx(1, rel=1e-5)
+    assert not weight[~audible].any() and not weight[1].any()
+    ratio = weight[0] / feats.mixture_magnitude[0]
+    torch.testing.assert_close(ratio[audible[0]], ratio[audible[0]][:1].expand(int(audible[0].sum())))
+
+
+def test_options_are_checked():
+    for make, message in (
+        (lambda: MaskInferenceLoss("phase"), "model.target=phase: expected one of phase_sensitive, magnitude"),
+        (lambda: WaveformLoss("sdr"), "model.metric=sdr: expected one of snr, si_sdr"),
+        (lambda: DeepClusteringLoss(25, "ratio"), "model.weights=ratio: expected one of equal, magnitude_ratio"),
+        (lambda: ChimeraLoss(1.5, 25), "model.alpha=1.5: expected a number from 0 to 1"),
+        (lambda: l1_pit(torch.ones(1, 2, 2, 3), torch.ones(1, 2, 2, 2)), "model.num_sources=3: the mixtures have 2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make()
+
+
+def test_where_nussls_losses_are_right_ours_match():
+    theirs = nussl().ml.train.loss
+    v, y = unit_embeddings(3, 400, 6), one_hot(3, 400, 2)
+    w = torch.rand(3, 40, 10, generator=generator(2), dtype=torch.float64)
+    # nussl weights V and Y by w, that is, pairs by w^2, where ours (and the paper's W^1/2) weight them by w.
+    expected = theirs.DeepClusteringLoss()(v, y, w.sqrt()).item()
+    assert deep_clustering(v, y, w).mean().item() == pytest.approx(expected, rel=1e-5)
+    estimates, references = waveforms(3, 2)
+    for scaled in (False, True):
+        loss = theirs.SISDRLoss(scaling=scaled, zero_mean=False, reduction=None)
+        direct = loss(estimates.flip(1).transpose(1, 2), references.transpose(1, 2)).mean(-1)
+        other = loss(estimates.transpose(1, 2), references.transpose(1, 2)).mean(-1)
+        expected = torch.minimum(direct, other)
+        torch.testing.assert_close(snr_pit(estimates, references, scaled), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_where_nussls_losses_are_not_the_papers():
+    theirs = nussl().ml.train.loss
+    reference = torch.rand(1, 10, 5, 2, generator=generator())
+    half_swapped = torch.cat([reference[:, :5], reference[:, 5:].flip(-1)], 1)
+    # Since August 2020 it takes the best permutation bin by bin.
+    bin_by_bin = theirs.PermutationInvariantLoss(theirs.L1Loss())(half_swapped.unsqueeze(-2), reference.unsqueeze(-2))
+    assert bin_by_bin.item() == 0 and l1_pit(half_swapped, reference).item() > 0.1
+    # Its inverses are of (V'V + I) and (Y'Y + I), and it adds the number of sources: D + C - 2 tr(...).
+    v, y = unit_embeddings(1, 400, 6), one_hot(1, 400, 2)
+    other = theirs.WhitenedKMeansLoss()(v, y, torch.ones(1, 40, 10).double()).item()
+    assert abs(other - reference_whitened_kmeans(v.numpy(), y.numpy())) > 0.1
 
 
 def test_mask_inference_loss_is_zero_at_the_target_and_follows_its_formula():

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from separation.compat import nussl
+from separation.errors import InputError
 from separation.features import Stft, features
 from separation.metrics import si_sdr
 from separation.models import mask_inference
@@ -76,6 +77,28 @@ def test_kmeans_separates_embeddings_that_point_at_the_dominant_source():
     masks = separator({"embedding": feats.dominant_source @ directions}, feats.mixture_magnitude)
     for mask, expected in zip(masks, feats.dominant_source, strict=True):
         assert torch.equal(mask, expected) or torch.equal(mask, expected.flip(-1))
+
+
+def test_soft_masks_are_probabilities_that_agree_with_the_binary_ones():
+    feats = features(sources(2), STFT)
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.nn.functional.normalize(torch.rand(2, 6, generator=generator), dim=-1)
+    embedding = feats.dominant_source @ directions
+    embedding = embedding + 0.1 * torch.randn(embedding.shape, generator=generator)
+    settings = {"num_sources": 2, "threshold": 40.0, "restarts": 2, "iterations": 20, "seed": 0}
+    soft = KMeansSeparator(**settings, soft=True)({"embedding": embedding}, feats.mixture_magnitude)
+    binary = KMeansSeparator(**settings)({"embedding": embedding}, feats.mixture_magnitude)
+    torch.testing.assert_close(soft.sum(-1), torch.ones_like(soft[..., 0]))
+    assert torch.equal((soft > 0.5).float(), binary) and ((soft > 0.01) & (soft < 0.99)).any()
+
+
+def test_a_head_that_the_network_lacks_is_named():
+    with pytest.raises(InputError, match="separator=kmeans: needs a network with the output embedding; this one has m"):
+        KMeansSeparator(2, 40.0, 2, 5, 0)({"mask": torch.ones(1, 17, 129, 2)}, torch.ones(1, 17, 129))
+    with pytest.raises(
+        InputError, match="separator=masks: needs a network with the output mask; this one has embedding"
+    ):
+        MaskSeparator()({"embedding": torch.ones(1, 17, 129, 2)}, torch.ones(1, 17, 129))
 
 
 def test_silence_gives_silence():

@@ -42,7 +42,7 @@ def test_scores_and_summary_agree(make_run):
     assert len(scores) == 4 and summary["num_mixtures"] == 2
     for key in ("si_sdr", "si_sdr_improvement", "input_si_sdr"):
         assert summary[key] == pytest.approx(sum(float(row[key]) for row in scores) / 4)
-    assert set(summary["oracle"]) == {"ideal_binary", "ideal_ratio", "phase_sensitive"}
+    assert set(summary["oracle"]) == {"ideal_binary", "ideal_ratio", "wiener_like", "phase_sensitive"}
     assert summary["oracle"]["phase_sensitive"] > summary["input_si_sdr"]
     assert {"command", "commit", "seed", "machine", "date"} <= set(summary["provenance"])
     [folder] = [path for path in (run / "audio").iterdir() if path.name == "test-0000-00000"]
