@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from separation.errors import InputError, check_choice, check_path
+from separation.errors import InputError, check_path
 from separation.run_folder import RunFolder
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -155,15 +155,10 @@ def run_config(folder: RunFolder, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def use_separator(config: DictConfig, name: object) -> None:
-    """Replaces a run's separator by a choice of conf/separator; null leaves it.
-
-    Raises:
-        InputError: there is no such choice.
-    """
-    if name is not None:
-        check_choice("separator", name, tuple(path.stem for path in sorted((CONF / "separator").glob("*.yaml"))))
-        config.model.separator = OmegaConf.load(CONF / "separator" / f"{name}.yaml")
+def use_separator(config: DictConfig, separator: DictConfig | None) -> None:
+    """Replaces a run's separator by a choice of conf/separator; None leaves it."""
+    if separator is not None:
+        config.model.separator = OmegaConf.create(OmegaConf.to_container(separator, resolve=False))
 
 
 def run_folder(path: object) -> RunFolder:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from separation.assignment import argmax_of_few
+
 
 def kmeans(points: Tensor, weight: Tensor, num_clusters: int, restarts: int, iterations: int, seed: int) -> Tensor:
     """Centroids of weighted k-means, the best of several k-means++ starts, for each item of a batch.
@@ -38,7 +40,7 @@ def squared_distances(points: Tensor, centroids: Tensor) -> Tensor:
 
 def nearest(points: Tensor, centroids: Tensor) -> Tensor:
     """The nearest centroid of each point, shape (batch, point)."""
-    return _closeness(points, centroids).argmax(1)
+    return argmax_of_few(_closeness(points, centroids), 1)
 
 
 def _closeness(points: Tensor, centroids: Tensor) -> Tensor:

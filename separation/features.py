@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from separation.assignment import argmax_of_few
 from separation.errors import InputError, check_count
 
 
@@ -125,13 +126,7 @@ class Features:
     @cached_property
     def dominant_source(self) -> Tensor:
         """Y: one-hot loudest source of each bin, shape (batch, frame, frequency, source)."""
-        # Source by source: argmax along an axis of two takes longer than the rest of the features together.
-        first, *others = self.source_magnitudes.unbind(-1)
-        loudest = torch.zeros_like(first, dtype=torch.long)
-        peak = first
-        for number, magnitude in enumerate(others, start=1):
-            loudest = torch.where(magnitude > peak, number, loudest)
-            peak = peak.maximum(magnitude)
+        loudest = argmax_of_few(self.source_magnitudes, -1)
         return torch.nn.functional.one_hot(loudest, self.sources.shape[1]).to(self.sources)
 
     def masked(self, mask: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from separation.clustering import kmeans, nearest, squared_distances
 from separation.errors import InputError, check_count, check_number
@@ -56,11 +57,11 @@ class KMeansSeparator:
     def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
         points = head(outputs, "embedding", "kmeans").flatten(1, 2)
         loud = audible(magnitude, self.threshold).flatten(1)
-        # The loud bins in order, side by side; items that have fewer of them get others of weight 0 at the end.
-        weight, order = loud.sort(dim=1, descending=True, stable=True)
-        count = max(1, int(loud.sum(1).max()))
-        weight, order = weight[:, :count], order[:, :count]
-        chosen = points.gather(1, order.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
+        # The loud bins side by side; mixtures that have fewer of them get zeros of weight 0 at the end.
+        chosen = pad_sequence([item[kept > 0] for item, kept in zip(points, loud, strict=True)], batch_first=True)
+        weight = pad_sequence([kept[kept > 0] for kept in loud], batch_first=True)
+        if not weight.numel():  # silence
+            chosen, weight = points[:, :1], loud[:, :1]
         centroids = kmeans(chosen, weight, self.num_sources, self.restarts, self.iterations, self.seed)
         if not self.soft:
             labels = nearest(points, centroids).reshape(magnitude.shape)

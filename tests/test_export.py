@@ -1,6 +1,7 @@
 """A run exported for nussl separates there as it does here."""
 
 import numpy as np
+import pytest
 import torch
 from conftest import run_program, voice
 
@@ -26,8 +27,9 @@ def load(run, tmp_path):
     return load_model(folder, run_config(folder, [])), signal, torch.from_numpy(mixture)
 
 
-def test_masks_in_nussls_deep_mask_estimation(make_run, tmp_path):
-    model, signal, mixture = load(make_run(), tmp_path)
+@pytest.mark.parametrize("name", ["mask_inference", "waveform", "chimera"])
+def test_masks_in_nussls_deep_mask_estimation(name, make_run, tmp_path):
+    model, signal, mixture = load(make_run(f"model={name}"), tmp_path)
     theirs = nussl().separation.deep.DeepMaskEstimation(signal, model_path=f"{tmp_path}/model.pth")
     expected = theirs.forward()[:, :, 0].transpose(1, 0, 2)
     with torch.inference_mode():
@@ -38,8 +40,9 @@ def test_masks_in_nussls_deep_mask_estimation(make_run, tmp_path):
     np.testing.assert_allclose(own.numpy(), estimates, atol=1e-5)
 
 
-def test_estimates_of_nussls_deep_clustering(make_run, tmp_path):
-    model, signal, mixture = load(make_run("model=whitened_kmeans", *TRAINED), tmp_path)
+@pytest.mark.parametrize("name", ["whitened_kmeans", "chimera"])
+def test_estimates_of_nussls_deep_clustering(name, make_run, tmp_path):
+    model, signal, mixture = load(make_run(f"model={name}", *TRAINED), tmp_path)
     theirs = nussl().separation.deep.DeepClustering(
         signal, num_sources=2, model_path=f"{tmp_path}/model.pth", mask_type="binary", percentile=0, n_init=10
     )

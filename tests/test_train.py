@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, run_program
@@ -92,6 +93,46 @@ def test_evaluation_takes_overrides_of_the_runs_settings(make_run, speech_folder
         "test": 3,
         "test_unknown": 3,
     }
+
+
+@pytest.mark.parametrize("oracle", ["ideal_binary", "phase_sensitive", "mixture"])
+def test_oracles_are_scored_as_models_are(oracle, make_run, speech_folder, tmp_path):
+    run = make_run()
+    settings = ["data=folder", f"data.root={speech_folder}", "data.num_test=2", f"output={tmp_path}/scores"]
+    result = run_program("evaluate.py", f"oracle={oracle}", *settings, cwd=run.parent)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((tmp_path / "scores/summary.json").read_text())
+    beside = json.loads((run / "summary.json").read_text())
+    expected = beside["input_si_sdr"] if oracle == "mixture" else beside["oracle"][oracle]
+    assert summary["si_sdr"] == pytest.approx(expected, abs=1e-6)
+    assert (tmp_path / "scores/audio/test-0000-00000/estimate_1.wav").is_file()
+    result = run_program("evaluate.py", "oracle=best", *settings, cwd=run.parent)
+    assert "oracle=best: expected one of ideal_binary, ideal_ratio, wiener_like" in result.stderr
+
+
+def test_a_chimera_separates_by_either_head(make_run, tmp_path):
+    run = make_run("model=chimera")
+    means = []
+    for separator in ("masks", "kmeans"):
+        output = tmp_path / separator
+        result = run_program("evaluate.py", f"run={run}", f"separator={separator}", f"output={output}", cwd=run.parent)
+        assert result.returncode == 0, result.stderr
+        means.append(json.loads((output / "summary.json").read_text())["si_sdr"])
+    assert means[0] == json.loads((run / "summary.json").read_text())["si_sdr"] != means[1]
+    for separator, message in (
+        ("kmeans", "separator=kmeans: needs a network with the output embedding; this one has mask"),
+        ("soft", "Could not find 'separator/soft'"),
+    ):
+        result = run_program("evaluate.py", f"run={make_run()}", f"separator={separator}", cwd=run.parent)
+        assert result.returncode in (1, 2) and message in result.stderr
+
+
+@pytest.mark.parametrize("model", ["deep_clustering", "chimera", "waveform"])
+@pytest.mark.parametrize("num_sources", [2, 3])
+def test_every_model_trains_with_two_and_three_sources(model, num_sources, make_run):
+    run = make_run(f"model={model}", f"mixing.num_sources={num_sources}")
+    scores = read(run / "scores.csv")
+    assert len(scores) == 2 * num_sources and all(np.isfinite(float(row["si_sdr"])) for row in scores)
 
 
 def test_a_sweep_goes_on_after_a_failed_job(speech_folder, tmp_path):
