@@ -101,7 +101,7 @@ class Attachment:
             return
         fused = all(group.get("fused") for group in optimizer.param_groups)
         grad_scale = getattr(optimizer, "grad_scale", None) if fused else None
-        grads = Gradients(parameters, grad_scale)
+        grads = Gradients(parameters, grad_scale, self.clipper.needs_max, self.clipper.per_tensor)
         if fused and not self.clipper.on_device and _overflow(optimizer, grads):
             self.result = ClipResult(grads.norm, math.nan, should_step=False)
             return  # GradScaler lowers its scale, and the fused optimizer leaves out the step by itself

@@ -113,15 +113,13 @@ class Clipper(ABC):
             TypeError: `parameters` holds something else than tensors or (name, tensor) pairs.
             NonFiniteGradientError: the gradient holds NaN or infinity, and `on_nonfinite` is "raise".
         """
-        grads = Gradients(parameters)
+        grads = Gradients(parameters, None, self.needs_max, self.per_tensor)
         result = self.apply(grads)
         grads.flush()
         return result
 
     def apply(self, grads: Gradients) -> ClipResult:
         """As `clip_`, on gradients that were collected before; a common factor is left to `grads.flush()`."""
-        grads.with_max |= self.needs_max
-        grads.per_tensor |= self.per_tensor
         if grads.norm < LARGEST_NORM:
             return self._clip(grads)
         self.nonfinite_steps += 1

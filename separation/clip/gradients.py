@@ -29,6 +29,8 @@ class Gradients:
     Args:
         parameters: tensors or (name, tensor) pairs.
         grad_scale: the gradients are larger by this factor, as under `torch.amp.GradScaler`; a tensor.
+        with_max: measure the largest magnitudes too, in the same synchronisation.
+        per_tensor: measure each norm exactly, also those that are tiny beside the others.
 
     Raises:
         ValueError: there are no parameters, none has a gradient, two have one name, or a gradient is of a layout that
@@ -36,7 +38,13 @@ class Gradients:
         TypeError: an item is neither a tensor nor a (name, tensor) pair.
     """
 
-    def __init__(self, parameters: Parameters, grad_scale: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        grad_scale: Tensor | None = None,
+        with_max: bool = False,
+        per_tensor: bool = False,
+    ) -> None:
         items = [parameters] if isinstance(parameters, Tensor) else as_list(parameters)
         if not items:
             raise ValueError("parameters: got none (a generator such as model.parameters() is exhausted after one use)")
@@ -51,10 +59,8 @@ class Gradients:
         self._add_all(items)
         if not self.tensors:
             raise ValueError(f"parameters: none of the {len(items)} has a gradient; call loss.backward() first")
-        self.with_max = False
-        """Measure the largest magnitudes too, in the same synchronisation; to be set before the first measurement."""
-        self.per_tensor = False
-        """Measure each norm exactly, also those that are tiny beside the others; to be set before that, too."""
+        self._with_max = with_max
+        self._per_tensor = per_tensor
         self.factor: float | Tensor = 1.0
         """What `flush` still has to multiply all tensors by."""
         self.grad_scale = grad_scale
@@ -120,17 +126,17 @@ class Gradients:
     def max_abs(self) -> list[float]:
         """The largest magnitude in each tensor as it is now."""
         if not self._max:
-            self.with_max, self._norms = True, None
+            self._with_max, self._norms = True, None
         return self._max if self.norms else []
 
     def _measure(self) -> list[float]:
         values = [tensor_norms(self._sources)]
-        if self.with_max:
+        if self._with_max:
             values.append(tensor_norms(self._sources, math.inf))
         flat = torch.cat(values)
         numbers = (flat if self.grad_scale is None else flat / self.grad_scale).tolist()
         norms, self._max = numbers[: len(self.tensors)], numbers[len(self.tensors) :]
-        if self.per_tensor or not SMALLEST_SAFE_NORM <= math.hypot(*norms) < math.inf:
+        if self._per_tensor or not SMALLEST_SAFE_NORM <= math.hypot(*norms) < math.inf:
             self._measure_again(norms)
         return norms
 
