@@ -1,8 +1,9 @@
 """What a training step costs beside its network: `python scripts/bench_train.py [experiment=paper] [threads=1]
 [models=[chimera]] [trainer.batch_size=4] [output=FILE.json]`.
 
-For each model, alternating in one process: the network's bare step (forward, backward of a sum, Adam's step on a ready
-batch), and the whole step (features from waveforms, network, loss, backward, clipping, Adam, reading the loss). Medians.
+For each model, alternating in one process: the network's bare step (forward, backward of a sum, Adam's step on a
+ready batch), and the whole step (features from waveforms, network, loss, backward, clipping, Adam, reading the loss).
+Medians.
 """
 
 import json

@@ -74,9 +74,10 @@ class AutoClip(Clipper):
             grads.scale_(coefficient)
             return result
         grads.require_names("AutoClip with groups")
-        norm = grads.norm
+        norm, groups = grads.norm, self._grouping.members(grads.names, grads.all_names)
+        self._check_restored(groups)
         thresholds, coefficients = [], [1.0] * len(grads.names)
-        for group, members in self._grouping.members(grads.names, grads.all_names).items():
+        for group, members in groups.items():
             group_norm = math.hypot(*(grads.norms[index] for index in members))
             thresholds.append(self._threshold(group, group_norm))
             for index in members:
@@ -111,6 +112,7 @@ class AutoClip(Clipper):
             raise ValueError(f"history: expected norms of {WHOLE!r}, got those of {', '.join(histories)}")
         self.p = state.get("p")
         self._histories = histories
+        self._restored = set() if self._grouping is None else set(histories)
 
 
 def _coefficient(threshold: float, norm: float) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -100,6 +101,7 @@ class Clipper(ABC):
         self.on_nonfinite = check_choice("on_nonfinite", on_nonfinite, ON_NONFINITE)
         self.nonfinite_steps = 0
         """How many gradients held NaN or infinity."""
+        self._restored: set[str] = set()  # names of a restored memory, until they have met the gradients'
 
     @torch.no_grad()
     def clip_(self, parameters: Parameters) -> ClipResult:
@@ -174,6 +176,15 @@ class Clipper(ABC):
             raise ValueError(str(error)) from error
         self.nonfinite_steps = nonfinite_steps
 
+    def _check_restored(self, names: Collection[str]) -> None:
+        """Raises ValueError where a restored memory, kept by name, has none of these names."""
+        if self._restored and self._restored.isdisjoint(names):
+            raise ValueError(
+                f"parameters: none of them has a name of the restored state, such as {min(self._restored)!r};"
+                f" they are called {', '.join(list(names)[:3])}, ..."
+            )
+        self._restored = set()
+
     def _state(self) -> dict[str, Any]:
         """The strategy's own fields of the state."""
         return {}
@@ -205,19 +216,9 @@ class TensorClipper(Clipper):
 
     per_tensor = True
 
-    def __init__(self, on_nonfinite: str = "skip") -> None:
-        super().__init__(on_nonfinite)
-        self._restored: set[str] = set()  # names of a restored memory, until they have met the parameters'
-
     def _clip(self, grads: Gradients) -> ClipResult:
         grads.require_names(type(self).__name__)
-        if self._restored:
-            if self._restored.isdisjoint(grads.all_names):
-                raise ValueError(
-                    f"parameters: none of them has a name of the restored state, such as {min(self._restored)!r};"
-                    f" they are called {', '.join(grads.names[:3])}, ..."
-                )
-            self._restored = set()
+        self._check_restored(grads.all_names)
         return self._clip_tensors(grads)
 
     @abstractmethod

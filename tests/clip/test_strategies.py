@@ -137,11 +137,14 @@ def test_states_are_refused_by_name(name):
 
 
 def test_a_restored_memory_of_another_model_is_refused():
-    for name in ("adagc", "adagn", "adaclip", "spam", "error_feedback"):
-        clipper, parameters = make(name), named_parameters()
+    for name, *overrides in (
+        *(("adagc",), ("adagn",), ("adaclip",), ("spam",), ("error_feedback",)),
+        ("autoclip", "clip.groups=tensor"),
+    ):
+        clipper, parameters = make(name, *overrides), named_parameters()
         set_gradients(parameters, random_gradients(1)[0])
         clipper.clip_(parameters)
-        restored = make(name)
+        restored = make(name, *overrides)
         restored.load_state_dict(saved_and_loaded(clipper))
         with pytest.raises(ValueError, match="none of them has a name of the restored state, such as 'encoder.bias'"):
             restored.clip_([(f"other.{key}", parameter) for key, parameter in parameters])
