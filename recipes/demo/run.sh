@@ -5,4 +5,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 exec python train.py --multirun hydra/launcher=joblib threads=1 clip=autoclip,none \
-    data=demo model=mask_inference trainer.max_steps=3000 trainer.progress=false evaluation.progress=false "$@"
+    data=demo model=mask_inference trainer.max_steps=2000 trainer.progress=false evaluation.progress=false "$@"
