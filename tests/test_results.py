@@ -1,10 +1,14 @@
+import csv
 import json
+
+import pytest
+from conftest import run_program
 
 from separation.results import find_runs, runs_table, score_table, table
 
 
 def scores(value: float) -> dict:
-    oracle = {"ideal_binary": 12.0, "ideal_ratio": 11.0, "phase_sensitive": 13.0}
+    oracle = {"ideal_binary": 12.0, "ideal_ratio": 11.0, "wiener_like": 12.5, "phase_sensitive": 13.0}
     means = {"num_mixtures": 3, "input_si_sdr": 0.0, "si_sdr": value, "si_sdr_improvement": value, "oracle": oracle}
     return {**means, "splits": {"test": means}}
 
@@ -31,4 +35,22 @@ def test_runs_are_named_by_what_differs(tmp_path):
 def test_score_table_has_the_mixture_the_model_and_the_oracles():
     rows = [row.split("  ")[0] for row in score_table({"test": scores(5.0)}).split("\n")[2:]]
     assert rows[:3] == ["mixture", "model", "model's improvement"]
-    assert rows[3:] == ["ideal binary mask", "ideal ratio mask", "phase-sensitive mask"]
+    assert rows[3:] == ["ideal binary mask", "ideal ratio mask", "Wiener-like mask", "phase-sensitive mask"]
+
+
+def test_results_are_collected_once(make_run, tmp_path):
+    runs, output = [make_run(), make_run("model=whitened_kmeans", "clip=none")], tmp_path / "results.csv"
+    for new in (2, 0):
+        result = run_program("scripts/collect_results.py", *runs, output, cwd=tmp_path)
+        assert result.returncode == 0 and f"{new} new, {2 - new} kept, 0 unfinished" in result.stdout, result.stderr
+    with open(output, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["model"], row["clip"], row["p"], row["steps"]) for row in rows] == [
+        ("mask_inference", "AutoClip", "10", "3"),
+        ("whitened_kmeans", "NoClip", "", "3"),
+    ]
+    summary = json.loads((runs[0] / "summary.json").read_text())
+    assert float(rows[0]["si_sdr"]) == pytest.approx(summary["si_sdr"], abs=1e-4)
+    assert "/" not in rows[0]["command"].replace("hydra/", "")
+    result = run_program("scripts/collect_results.py", tmp_path, output, cwd=tmp_path)
+    assert result.returncode == 1 and "holds no runs" in result.stderr
