@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, run_program
+from conftest import ROOT, TINY, run_program
 
 from separation import checkpoint
 from separation.data import audio
@@ -133,6 +133,25 @@ def test_every_model_trains_with_two_and_three_sources(model, num_sources, make_
     run = make_run(f"model={model}", f"mixing.num_sources={num_sources}")
     scores = read(run / "scores.csv")
     assert len(scores) == 2 * num_sources and all(np.isfinite(float(row["si_sdr"])) for row in scores)
+
+
+@pytest.mark.slow
+def test_every_clipping_strategy_trains(speech_folder, tmp_path):
+    names = sorted(path.stem for path in (ROOT / "conf/clip").glob("*.yaml"))
+    common = ["--multirun", "data=folder", f"data.root={speech_folder}", *TINY, "evaluation.metrics=torch"]
+    for run_dir, *overrides in (
+        ("most", "clip=" + ",".join(name for name in names if name not in ("value", "error_feedback"))),
+        ("value", "clip=value", "clip.max_value=1e-3"),
+        ("error_feedback", "clip=error_feedback", "clip.max_norm=1e-3", "clip.max_error_norm=2e-3"),
+        ("groups", "clip=autoclip", "clip.groups=module,tensor", "clip.window=2"),
+        ("optimizer", "clip=spam", "clip.second_moment=optimizer"),
+    ):
+        result = run_program("train.py", *common, f"run_dir={run_dir}", *overrides, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    steps = [read(path) for path in tmp_path.rglob("steps.csv")]
+    assert len(steps) == len(names) + 3
+    for rows in steps:
+        assert len(rows) == 3 and all(float(row["train/grad_norm"]) > 0 for row in rows)
 
 
 def test_a_sweep_goes_on_after_a_failed_job(speech_folder, tmp_path):

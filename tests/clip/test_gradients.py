@@ -59,11 +59,11 @@ def test_norms_beyond_float32s_squares(scale):
     assert result.coefficient == 0.5 and torch.equal(parameters[0][1].grad, values / 2)
 
 
-@pytest.mark.parametrize("power", range(-40, 41, 8))
+@pytest.mark.parametrize("power", range(-40, 41))
 def test_float32_decisions_do_not_depend_on_the_losses_scale(power):
     plain, scaled = AutoClip(p=25), AutoClip(p=25)
     one, two = named_parameters(torch.float32), named_parameters(torch.float32)
-    for gradients in random_gradients(100):
+    for gradients in random_gradients(30):
         set_gradients(one, gradients)
         set_gradients(two, gradients, 2.0**power)
         first, second = plain.clip_(one), scaled.clip_(two)
