@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from separation.data import audio
 from separation.errors import InputError
 from separation.features import Stft
-from separation.run_folder import RunFolder
+from separation.run_folder import RunFolder, short_names
 
 DYNAMIC_RANGE_DB = 60
 SMOOTHING_STEPS = 50
@@ -74,11 +74,12 @@ def _spectrogram(axis: Axes, decibels: np.ndarray, seconds: float, rate: int) ->
 def training_figure(folders: Sequence[RunFolder]) -> Figure:
     """Training loss, gradient norm and clipping threshold over steps, a colour a run."""
     figure, (losses, norms) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    for number, folder in enumerate(folders):
+    names = short_names([folder.path.name for folder in folders])
+    for number, (folder, name) in enumerate(zip(folders, names, strict=True)):
         steps = read_columns(folder.steps)
         color = f"C{number}"
-        losses.plot(*_smooth(steps["step"], steps["train/loss"]), color=color, label=folder.path.name)
-        norms.plot(*_smooth(steps["step"], steps["train/grad_norm"]), color=color, label=folder.path.name)
+        losses.plot(*_smooth(steps["step"], steps["train/loss"]), color=color, label=name)
+        norms.plot(*_smooth(steps["step"], steps["train/grad_norm"]), color=color, label=name)
         if np.isfinite(steps["train/clip_threshold"]).any():
             norms.plot(steps["step"], steps["train/clip_threshold"], color=color, linestyle=":", label="its threshold")
     losses.set_ylabel(f"training loss (mean of {SMOOTHING_STEPS} steps)")

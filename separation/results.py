@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from separation.run_folder import RunFolder
+from separation.run_folder import RunFolder, short_names
 
 ORACLE_TITLES = {
     "ideal_binary": "ideal binary mask",
@@ -68,12 +68,10 @@ def runs_table(folders: Sequence[RunFolder], root: Path) -> str:
     """
     summaries = {folder.path: load_summary(folder) for folder in folders}
     splits = list(dict.fromkeys(split for summary in summaries.values() if summary for split in summary["splits"]))
-    overrides = {path: path.relative_to(root).as_posix().split(",") for path in summaries}
-    shared = set.intersection(*map(set, overrides.values())) if len(overrides) > 1 else set()
+    names = short_names([path.relative_to(root).as_posix() for path in summaries])
     rows = []
-    for path, summary in summaries.items():
+    for name, summary in zip(names, summaries.values(), strict=True):
         scores = [summary["splits"].get(split) if summary else None for split in splits]
         cells = [decibels(score["si_sdr_improvement"]) if score else "-" for score in scores]
-        name = ",".join(override for override in overrides[path] if override not in shared)
         rows.append([name, *cells, "done" if summary else "unfinished"])
     return table(["SI-SDR improvement [dB]", *splits, "state"], rows)

@@ -1,5 +1,6 @@
 """A run folder: the only product of a run, with fixed names."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -8,6 +9,16 @@ from yaml import YAMLError
 
 from separation import atomic
 from separation.errors import InputError
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Runs' names, which are their overrides, less those that all of them share."""
+    overrides = [name.split(",") for name in names]
+    shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
+    return [
+        ",".join(override for override in parts if override not in shared) or name
+        for name, parts in zip(names, overrides, strict=True)
+    ]
 
 
 class RunFolder:
