@@ -2,6 +2,7 @@
 
 from itertools import permutations
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -26,8 +27,8 @@ def best_assignment(cost: Tensor) -> tuple[Tensor, Tensor]:
     if cost.shape[1] != count:
         raise InputError(f"model.num_sources={cost.shape[1]}: the mixtures have {count} sources")
     if count > MAX_ENUMERATED:
-        order = torch.tensor([linear_sum_assignment(item.T)[1] for item in cost.detach().cpu().numpy()])
-        order = order.to(cost.device)
+        solved = [linear_sum_assignment(item.T)[1] for item in cost.detach().cpu().numpy()]
+        order = torch.from_numpy(np.stack(solved)).to(cost.device)
         return cost.gather(1, order.unsqueeze(1)).squeeze(1).mean(-1), order
     orders = torch.tensor(list(permutations(range(count))), device=cost.device)
     costs = cost[:, orders, torch.arange(count, device=cost.device)].mean(-1)
