@@ -4,8 +4,11 @@ Every loss is the mean of its batch's utterances. Silence, padding and sources t
 and gradients.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from separation.assignment import best_assignment
 from separation.errors import check_choice, check_number
@@ -94,13 +97,30 @@ def whitened_kmeans(embedding: Tensor, assignment: Tensor, weight: Tensor) -> Te
 
 def _moments(embedding: Tensor, assignment: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """V'WV, V'WY and the diagonal of Y'WY, in float64."""
-    weighted = (embedding * weight.unsqueeze(-1)).transpose(2, 3)
-    # Summed over frequencies in the embedding's precision and over frames in float64: the rounding of float32 sums
-    # over all bins would be as large as what tells a good embedding from a perfect one.
-    gram = (weighted @ embedding).double().sum(1)
-    cross = (weighted @ assignment).double().sum(1)
-    counts = (assignment * weight.unsqueeze(-1)).double().sum((1, 2))
-    return gram, cross, counts
+    gram, cross = _WeightedProducts.apply(embedding, assignment, weight)  # type: ignore[no-untyped-call]
+    return gram, cross, (assignment * weight.unsqueeze(-1)).double().sum((1, 2))
+
+
+class _WeightedProducts(torch.autograd.Function):
+    """V'WV and V'WY, in float64, with a gradient for V that passes over the embeddings once, not seven times: they are
+    the largest tensor of a training step, and reading it is what an embedding loss costs."""
+
+    @staticmethod
+    def forward(ctx: Any, embedding: Tensor, assignment: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(embedding, assignment, weight)
+        weighted = (embedding * weight.unsqueeze(-1)).transpose(2, 3)
+        # Summed over frequencies in the embedding's precision and over frames in float64: the rounding of float32 sums
+        # over all bins would be as large as what tells a good embedding from a perfect one.
+        return (weighted @ embedding).double().sum(1), (weighted @ assignment).double().sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gram: Tensor, cross: Tensor) -> tuple[Tensor, None, None]:
+        """W (V (G + G') + Y C') for the gradients G of V'WV and C of V'WY."""
+        embedding, assignment, weight = ctx.saved_tensors
+        from_cross = assignment.flatten(1, 2) @ cross.transpose(1, 2).to(embedding)
+        both = torch.baddbmm(from_cross, embedding.flatten(1, 2), (gram + gram.transpose(1, 2)).to(embedding))
+        return both.mul_(weight.flatten(1).unsqueeze(-1)).view_as(embedding), None, None
 
 
 class MaskInferenceLoss:
