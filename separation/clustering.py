@@ -6,6 +6,14 @@ from torch import Tensor
 from separation.assignment import argmax_of_few
 
 
+SAMPLE = 1024
+"""Points of an item on which the starts of k-means compete; an item that has more is then finished on all of them."""
+
+TOLERANCE = 1e-4
+"""Lloyd's algorithm stops once the centroids move less, squared, than this share of the points' variance in a dimension:
+scikit-learn's default."""
+
+
 def kmeans(points: Tensor, weight: Tensor, num_clusters: int, restarts: int, iterations: int, seed: int) -> Tensor:
     """Centroids of weighted k-means, the best of several k-means++ starts, for each item of a batch.
 
@@ -15,22 +23,38 @@ def kmeans(points: Tensor, weight: Tensor, num_clusters: int, restarts: int, ite
     Args:
         points: shape (batch, point, dimension).
         weight: >= 0, shape (batch, point); points of weight 0 move no centroid.
-        restarts: k-means++ starts.
-        iterations: at most so many steps of Lloyd's algorithm from each.
+        restarts: k-means++ starts, each on at most `SAMPLE` points evenly spread over the item's; the best goes on with
+            all of them.
+        iterations: at most so many steps of Lloyd's algorithm, on the sample and on all points.
 
     Returns:
         Shape (batch, cluster, dimension), of the start with the least inertia (weighted sum of squared distances).
     """
     generator = torch.Generator().manual_seed(seed)
+    sample, sample_weight = _sample(points, weight)
     best = points.new_zeros(len(points), num_clusters, points.shape[-1])
     least = points.new_full((len(points),), torch.inf)
     for _ in range(restarts):
         fractions = torch.rand(num_clusters, generator=generator).tolist()
-        centroids = _lloyd(points, weight, _plus_plus(points, weight, fractions), iterations)
-        inertia = (weight * squared_distances(points, centroids).amin(1)).sum(1)
+        start = _plus_plus(sample, sample_weight, fractions)
+        centroids = _lloyd(sample, sample_weight, start, iterations)
+        inertia = (sample_weight * squared_distances(sample, centroids).amin(1)).sum(1)
         better = inertia < least
         best[better], least[better] = centroids[better], inertia[better]
-    return best
+    return _lloyd(points, weight, best, iterations) if points.shape[1] > SAMPLE else best
+
+
+def _sample(points: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """At most `SAMPLE` of each item's points, evenly spread over those that have weight; fewer come with weight 0."""
+    if points.shape[1] <= SAMPLE:
+        return points, weight
+    ranks = (weight > 0).cumsum(1)
+    count = ranks[:, -1:]
+    wanted = torch.arange(SAMPLE, device=points.device).expand(len(points), -1)
+    wanted = torch.where(count > SAMPLE, wanted * count // SAMPLE, wanted)
+    index = torch.searchsorted(ranks, wanted + 1).clamp(max=points.shape[1] - 1)
+    chosen = points.gather(1, index.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
+    return chosen, torch.where(wanted < count, weight.gather(1, index), 0)
 
 
 def squared_distances(points: Tensor, centroids: Tensor) -> Tensor:
@@ -64,16 +88,24 @@ def _plus_plus(points: Tensor, weight: Tensor, fractions: list[float]) -> Tensor
 
 
 def _lloyd(points: Tensor, weight: Tensor, centroids: Tensor, iterations: int) -> Tensor:
-    """Centroids after Lloyd's algorithm: until no point changes its cluster."""
+    """Centroids after Lloyd's algorithm, each item's until they rest."""
     clusters = torch.arange(centroids.shape[1], device=points.device)[:, None]
-    labels = None
+    tolerance = TOLERANCE * _variance(points, weight)
+    moving = torch.ones(len(points), dtype=torch.bool, device=points.device)
     for _ in range(iterations):
-        now = nearest(points, centroids)
-        if labels is not None and torch.equal(now, labels):
-            break
-        labels = now
-        member = (labels.unsqueeze(1) == clusters) * weight.unsqueeze(1)
+        member = (nearest(points, centroids).unsqueeze(1) == clusters) * weight.unsqueeze(1)
         mass = member.sum(-1, keepdim=True)
         means = member @ points / mass.clamp(min=torch.finfo(points.dtype).tiny)
-        centroids = torch.where(mass > 0, means, centroids)
+        means = torch.where((mass > 0) & moving[:, None, None], means, centroids)
+        moving &= (means - centroids).square().sum((1, 2)) > tolerance
+        centroids = means
+        if not moving.any():
+            break
     return centroids
+
+
+def _variance(points: Tensor, weight: Tensor) -> Tensor:
+    """Weighted variance of each item's points, mean over dimensions, shape (batch,)."""
+    share = (weight / weight.sum(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)).unsqueeze(1)
+    mean, square = share @ points, share @ points.square()
+    return (square - mean.square()).clamp(min=0).mean((1, 2))

@@ -65,7 +65,7 @@ class KMeansSeparator:
         centroids = kmeans(chosen, weight, self.num_sources, self.restarts, self.iterations, self.seed)
         if not self.soft:
             labels = nearest(points, centroids).reshape(magnitude.shape)
-            return torch.nn.functional.one_hot(labels, self.num_sources).to(magnitude)
+            return (labels.unsqueeze(-1) == torch.arange(self.num_sources, device=labels.device)).to(magnitude)
         spread = (weight * squared_distances(chosen, centroids).amin(1)).sum(1) / weight.sum(1).clamp(min=1)
         variance = spread.clamp(min=torch.finfo(spread.dtype).eps)[:, None, None] / points.shape[-1]
         probability = torch.softmax(-squared_distances(points, centroids) / (2 * variance), dim=1)

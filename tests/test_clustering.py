@@ -2,7 +2,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from separation.clustering import kmeans, squared_distances
+from separation.clustering import SAMPLE, kmeans, squared_distances
 
 
 def clouds(batch: int, points: int, size: int) -> torch.Tensor:
@@ -22,6 +22,21 @@ def test_inertia_equals_scikit_learns():
     ours = inertia(points, kmeans(points, torch.ones(4, 400), 3, restarts=10, iterations=100, seed=0))
     for item, value in zip(points, ours, strict=True):
         assert value.item() == pytest.approx(KMeans(3, n_init=10, random_state=0).fit(item.numpy()).inertia_, rel=1e-2)
+
+
+def test_starts_on_a_sample_find_the_clusters_of_all_points():
+    points, weight = clouds(3, 5 * SAMPLE, 20), torch.ones(3, 5 * SAMPLE)
+    weight[1, 300:] = 0  # fewer points than a sample holds
+    weight[2, ::2] = 0
+    args = {"num_clusters": 3, "restarts": 4, "iterations": 100, "seed": 0}
+    together = kmeans(points, weight, **args)
+    for i in range(3):
+        kept = weight[i] > 0
+        alone = kmeans(points[i : i + 1, kept], weight[i : i + 1, kept], **args)
+        torch.testing.assert_close(alone[0], together[i], atol=1e-5, rtol=0)
+        reference = KMeans(3, n_init=4, random_state=0).fit(points[i, kept].numpy())
+        ours = inertia(points[i : i + 1, kept], together[i : i + 1]).item()
+        assert ours == pytest.approx(reference.inertia_, rel=1e-3)
 
 
 def test_points_without_weight_move_nothing():
