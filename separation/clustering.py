@@ -5,12 +5,11 @@ from torch import Tensor
 
 from separation.assignment import argmax_of_few
 
-
 SAMPLE = 1024
 """Points of an item on which the starts of k-means compete; an item that has more is then finished on all of them."""
 
 TOLERANCE = 1e-4
-"""Lloyd's algorithm stops once the centroids move less, squared, than this share of the points' variance in a dimension:
+"""Lloyd's algorithm stops once the centroids move less, squared, than this share of the points' mean variance:
 scikit-learn's default."""
 
 
