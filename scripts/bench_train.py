@@ -26,7 +26,7 @@ from separation.features import features
 from separation.models import num_parameters, pick_device
 from separation.provenance import provenance
 from separation.results import table
-from separation.trainer import TrainingParts, train_step
+from separation.training_step import Precision, TrainingParts, train_step
 
 
 def seconds(function: Callable[[], object], device: torch.device) -> float:
@@ -58,9 +58,9 @@ def measure(model: str, overrides: list[str], repetitions: int) -> dict[str, Any
         clipping=build(config, "clip").attach(optimizer, network.named_parameters(), config.trainer.fold_clipping),
         optimizer=optimizer,
         stft=stft,
-        train=None,  # type: ignore[arg-type]
-        valid=None,  # type: ignore[arg-type]
+        data=None,  # type: ignore[arg-type]
         device=device,
+        precision=Precision(config.trainer.precision, device),
     )
 
     def bare() -> None:
@@ -70,7 +70,7 @@ def measure(model: str, overrides: list[str], repetitions: int) -> dict[str, Any
 
     times = []
     for _ in tqdm(range(repetitions + 1), desc=model, leave=False):
-        times.append((seconds(bare, device), seconds(lambda: train_step(parts, batch), device)))
+        times.append((seconds(bare, device), seconds(lambda: float(train_step(parts, batch)[0]), device)))
     network_step, whole = (statistics.median(column) for column in zip(*times[1:], strict=True))  # the first warms up
     return {
         "parameters": num_parameters(network),

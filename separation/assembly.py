@@ -14,13 +14,15 @@ from torch import nn
 
 from separation import checkpoint
 from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID
-from separation.data.mixtures import DrawnMixtures
+from separation.data.mixtures import Data, DrawnMixtures
 from separation.data.store import open_store
 from separation.errors import InputError, check_count
 from separation.features import Stft
 from separation.models import pick_device
+from separation.processes import Processes
 from separation.run_folder import RunFolder
 from separation.separators import Separator
+from separation.training_step import Precision, TrainingParts
 
 ALLOWED_TARGETS = {
     "data": "separation.data.",
@@ -94,15 +96,6 @@ def _is_allowed(target: str, prefix: str) -> bool:
     return kind and f"{found.__module__}.{found.__name__}".startswith(prefix)
 
 
-@dataclass(frozen=True)
-class Data:
-    """The mixture lists of a corpus."""
-
-    train: DrawnMixtures
-    valid: DrawnMixtures
-    tests: list[DrawnMixtures]
-
-
 def build_data(config: DictConfig) -> Data:
     """Opens the corpus's sample store (built first where there is none) and its mixture lists.
 
@@ -124,6 +117,28 @@ def build_data(config: DictConfig) -> Data:
             for split in (TEST, TEST_UNKNOWN)
             if split == TEST or split in splits
         ],
+    )
+
+
+def build_parts(config: DictConfig, device: torch.device, processes: Processes) -> TrainingParts:
+    """What a training run holds, with the initial values of its seed."""
+    data = build_data(config)
+    torch.manual_seed(config.seed)
+    network = build(config, "model.network").to(device)
+    optimizer = build(config, "optimizer", params=network.parameters())
+    if processes.rank:  # every process has the same network, but its own dropout
+        torch.manual_seed(config.seed + processes.rank * 2**40)
+    return TrainingParts(
+        replica=processes.wrap(network),
+        network=network,
+        loss=build(config, "model.loss"),
+        clipping=build(config, "clip").attach(optimizer, network.named_parameters(), config.trainer.fold_clipping),
+        optimizer=optimizer,
+        stft=build(config, "stft"),
+        data=data,
+        device=device,
+        precision=Precision(config.trainer.precision, device),
+        processes=processes,
     )
 
 

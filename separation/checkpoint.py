@@ -1,6 +1,8 @@
 """Checkpoints: tensors and plain values only, so that opening a stranger's runs no code."""
 
 import pickle
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,29 @@ FORMAT = 1
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes a checkpoint under a temporary name, syncs it and renames it."""
-    with replacing(path) as temporary:
-        torch.save({"format": FORMAT, **state}, temporary)
+    """Writes a checkpoint under a temporary name, syncs it, reads it again and renames it: whatever happens, the one
+    before stays until this one is whole.
+
+    Raises:
+        InputError: it can't be written; names the disk's free space.
+    """
+    try:
+        with replacing(path) as temporary:
+            torch.save({"format": FORMAT, **state}, temporary)
+            with zipfile.ZipFile(temporary) as archive:
+                broken = archive.testzip()  # compares checksums
+            if broken is not None:
+                raise OSError(f"{broken} was not written as it should be")
+    except (OSError, RuntimeError, zipfile.BadZipFile) as error:  # torch tells of a full disk by a RuntimeError
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: its folder is gone; was the run folder removed while it was in use?") from error
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        free = shutil.disk_usage(path.parent).free / 1e6
+        before = " The one before is whole." if path.exists() else ""
+        raise InputError(
+            f"{path}: can't be written ({reason}; {free:.1f} MB are free on this disk); make room, or choose another"
+            f" run_dir.{before}"
+        ) from error
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:

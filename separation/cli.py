@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import re
+import shlex
 import sys
 import tempfile
 import traceback
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from separation.errors import InputError, check_path
+from separation.interruption import Interrupted
 from separation.run_folder import RunFolder
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -90,6 +92,10 @@ def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]
         folder = Path(hydra_config.runtime.output_dir)
         try:
             run(config, folder)
+        except Interrupted as stop:
+            if os.environ.get("RANK", "0") == "0":
+                print(f"{stop}; go on with: {_resuming(hydra_config.overrides.task, folder)}", file=sys.stderr)
+            sys.exit(stop.status)
         except Exception as error:
             if hydra_config.mode != RunMode.MULTIRUN:
                 fail(error)
@@ -98,6 +104,12 @@ def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]
                 file.write(f"{folder.name}: {' '.join(sentence(error).split())}\n")
 
     return wrapper
+
+
+def _resuming(overrides: Sequence[str], folder: Path) -> str:
+    """The command that goes on with a run."""
+    kept = [item for item in overrides if not item.startswith(("run_dir=", "trainer.resume="))]
+    return shlex.join(["python", "train.py", *kept, f"run_dir={folder}", "trainer.resume=true"])
 
 
 def folder_name(overrides: str) -> str:

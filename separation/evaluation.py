@@ -19,6 +19,7 @@ from separation.data import audio
 from separation.data.mixtures import Batch, DrawnMixtures
 from separation.errors import InputError, check_choice, check_count
 from separation.features import Stft, features
+from separation.processes import Processes
 from separation.separators import ORACLES, Separator, apply_masks, separate
 
 BSS_EVAL_TAPS = 512
@@ -119,32 +120,39 @@ class Evaluator:
         estimator: the model.
         stft: of the oracles that stand beside it.
         settings: how.
+        processes: each scores a part of the batches.
     """
 
-    def __init__(self, estimator: Estimator, stft: Stft, settings: EvaluationSettings) -> None:
+    def __init__(
+        self, estimator: Estimator, stft: Stft, settings: EvaluationSettings, processes: Processes | None = None
+    ) -> None:
         self.estimator = estimator
         self.oracles = {name: OracleEstimator(name, stft) for name in ORACLES}
         self.settings = settings
+        self.processes = processes or Processes()
 
-    def evaluate(self, mixtures: DrawnMixtures, audio_folder: Path) -> list[Row]:
-        """A row for each mixture and source, in the list's order; writes the first mixtures' audio."""
+    def evaluate(self, mixtures: DrawnMixtures) -> list[Row]:
+        """A row for each mixture and source, in the list's order."""
         # Mixtures of like length make a batch, so that little of it is padding.
         order = sorted(range(len(mixtures)), key=mixtures.length)
         batches = [order[i : i + self.settings.batch_size] for i in range(0, len(order), self.settings.batch_size)]
+        batches = batches[self.processes.rank :: self.processes.count]
         rows: dict[int, list[Row]] = {}
-        hidden = None if self.settings.progress else True  # None: hidden where there is no terminal
-        with tqdm(total=len(order), unit="mixture", desc=mixtures.split, disable=hidden) as bar:
+        # None: hidden where there is no terminal
+        hidden = None if self.settings.progress and self.processes.is_main else True
+        with tqdm(total=sum(map(len, batches)), unit="mixture", desc=mixtures.split, disable=hidden) as bar:
             for indices in batches:
                 batch = mixtures.whole(indices)
-                estimates = self._separate(batch)
-                rows |= zip(indices, self._rows(mixtures, indices, batch, estimates), strict=True)
-                for i, index in enumerate(indices):
-                    if index < self.settings.num_audio:
-                        inside = slice(int(batch.num_samples[i]))
-                        signals = batch.sources[i, :, inside], estimates[i, :, inside]
-                        write_audio(audio_folder / batch.names[i], *signals, mixtures.store.sample_rate)
+                rows |= zip(indices, self._rows(mixtures, indices, batch, self._separate(batch)), strict=True)
                 bar.update(len(indices))
-        return [row for index in sorted(rows) for row in rows[index]]
+        everyones = {index: own for part in self.processes.gather(rows) for index, own in part.items()}
+        return [row for index in sorted(everyones) for row in everyones[index]]
+
+    def write_examples(self, mixtures: DrawnMixtures, folder: Path) -> None:
+        """Writes the first mixtures' audio: `NAME/mixture.wav`, `NAME/reference_1.wav`, `NAME/estimate_1.wav`, ..."""
+        for index in range(min(self.settings.num_audio, len(mixtures))):
+            batch = mixtures.whole([index])
+            write_audio(folder / batch.names[0], batch.sources[0], self._separate(batch)[0], mixtures.store.sample_rate)
 
     def _separate(self, batch: Batch) -> Tensor:
         """Estimates in the references' order, on the CPU, shape (batch, source, time)."""

@@ -1,14 +1,24 @@
 """A run folder: the only product of a run, with fixed names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from separation import atomic
 from separation.errors import InputError
+
+MAY_CHANGE = (
+    *("run_dir", "threads", "device", "data.root", "data.store", "evaluation."),
+    *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
+    *("trainer.checkpoint_steps", "trainer.checkpoint_minutes"),
+)
+"""Settings that may be others when a run is resumed: with them it still takes the same steps."""
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -46,19 +56,44 @@ class RunFolder:
         self.log = path / "train.log"
 
     @classmethod
-    def create(cls, path: Path, config: DictConfig) -> "RunFolder":
-        """Makes the folder and saves the settings.
+    @contextmanager
+    def create(cls, path: Path, config: DictConfig, resume: bool) -> "Iterator[RunFolder]":
+        """Makes the folder and saves the settings; holds it against other processes inside the `with`.
+
+        Args:
+            resume: it may hold a run with the same settings, but for those that `MAY_CHANGE`.
 
         Raises:
-            InputError: it holds a run already.
+            InputError: it holds another run, or a run that is not to be resumed, or is being trained into.
             OSError: it can't be written.
         """
         folder = cls(path)
-        if any(file.exists() for file in (folder.config, folder.best, folder.last, folder.steps, folder.summary)):
-            raise InputError(f"run_dir={path}: holds a run already; choose another folder or remove this one")
         folder.last.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(folder.config, OmegaConf.to_yaml(config, resolve=True))
-        return folder
+        try:
+            with FileLock(path / ".lock", timeout=0):  # the system frees it when a process dies
+                folder._begin(config, resume)
+                yield folder
+        except Timeout as error:
+            raise InputError(f"run_dir={path}: another process is training in it; choose another folder") from error
+
+    def _begin(self, config: DictConfig, resume: bool) -> None:
+        products = (self.config, self.best, self.last, self.steps, self.summary)
+        if not resume and any(file.exists() for file in products):
+            raise InputError(
+                f"run_dir={self.path}: holds a run already; trainer.resume=true goes on with it; otherwise choose"
+                " another folder or remove this one"
+            )
+        if self.config.is_file():
+            self.check_config()
+            before, now = _settings(OmegaConf.load(self.config)), _settings(config)
+            changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+            changed = [key for key in changed if not key.startswith(MAY_CHANGE)]
+            if changed:
+                values = ", ".join(f"{key}={now.get(key)} (it was {before.get(key)})" for key in changed[:5])
+                raise InputError(f"{values}: not as in the run that {self.path} holds; take its settings to resume it")
+        for leftover in self.last.parent.glob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        atomic.write_text(self.config, OmegaConf.to_yaml(config, resolve=True))
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -82,3 +117,16 @@ class RunFolder:
             raise InputError(f"{self.config}: can't be read ({error}); restore it or train again") from error
         if not isinstance(config, DictConfig) or "model" not in config:
             raise InputError(f"{self.config}: holds no settings of a run; restore it or train again")
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """Settings by their dotted names."""
+
+    def flat(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
+        else:
+            yield prefix, node
+
+    return dict(flat(OmegaConf.to_container(config, resolve=True), ""))

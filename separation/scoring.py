@@ -5,7 +5,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from separation.assembly import Data, build, load_model
+from separation.assembly import build, load_model
+from separation.data.mixtures import Data
 from separation.evaluation import (
     EvaluationSettings,
     Evaluator,
@@ -15,17 +16,25 @@ from separation.evaluation import (
     write_scores,
     write_summary,
 )
+from separation.processes import Processes
 from separation.provenance import provenance
 from separation.run_folder import RunFolder
 
 
 def score_run(
-    folder: RunFolder, config: DictConfig, data: Data, settings: EvaluationSettings, output: Path, command: str
+    folder: RunFolder,
+    config: DictConfig,
+    data: Data,
+    settings: EvaluationSettings,
+    output: Path,
+    command: str,
+    processes: Processes | None = None,
 ) -> dict[str, Any]:
     """Scores a run's best checkpoint; see `score`."""
     model = load_model(folder, config)
     estimator = ModelEstimator(model.network, model.separator, model.stft, model.device)
-    return score(Evaluator(estimator, model.stft, settings), data, output, provenance(command, config.seed))
+    evaluator = Evaluator(estimator, model.stft, settings, processes)
+    return score(evaluator, data, output, provenance(command, config.seed))
 
 
 def score_oracle(
@@ -38,15 +47,18 @@ def score_oracle(
 
 
 def score(evaluator: Evaluator, data: Data, output: Path, origin: dict[str, str | int]) -> dict[str, Any]:
-    """Writes `scores.csv`, `summary.json` and `audio/` to `output` and returns the summary.
+    """The main process writes `scores.csv`, `summary.json` and `audio/` to `output`; all return the summary.
 
     The summary's top level is that of the `test` split; `splits` has every one.
     """
-    target = RunFolder(output)
-    output.mkdir(parents=True, exist_ok=True)
-    rows = {mixtures.split: evaluator.evaluate(mixtures, target.audio) for mixtures in data.tests}
+    rows = {mixtures.split: evaluator.evaluate(mixtures) for mixtures in data.tests}
     splits = {split: summarize(split_rows) for split, split_rows in rows.items()}
     summary = {**splits["test"], "splits": splits, "provenance": origin}
-    write_scores(target.scores, [row for split_rows in rows.values() for row in split_rows])
-    write_summary(target.summary, summary)
+    if evaluator.processes.is_main:
+        target = RunFolder(output)
+        output.mkdir(parents=True, exist_ok=True)
+        for mixtures in data.tests:
+            evaluator.write_examples(mixtures, target.audio)
+        write_scores(target.scores, [row for split_rows in rows.values() for row in split_rows])
+        write_summary(target.summary, summary)
     return summary

@@ -1,184 +1,254 @@
-"""The training loop: batches, losses, clipped gradients, optimizer steps, validation, checkpoints."""
+"""The training loop: batches, optimizer steps, validation, checkpoints."""
 
 import logging
 import math
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
 
 from separation import checkpoint
-from separation.clip import Attachment, ClipResult, NonFiniteGradientError
-from separation.data.mixtures import Batch, DrawnMixtures
-from separation.errors import InputError, check_count
-from separation.features import Features, Stft, features
-from separation.logs import EPOCH_COLUMNS, STEP_COLUMNS, MetricsLog
+from separation.data.mixtures import Batch
+from separation.errors import InputError, check_choice, check_count, check_number
+from separation.interruption import Interrupted, Interruption
+from separation.logs import Recorder
+from separation.progress import Progress
 from separation.run_folder import RunFolder
+from separation.training_state import capture, restore
+from separation.training_step import PRECISIONS, TrainingParts, batch_loss, train_step
 
 log = logging.getLogger(__name__)
+NAMED_MIXTURES = 10
 
 
 @dataclass(frozen=True)
-class TrainingParts:
-    """Everything that a training run holds."""
-
-    network: nn.Module
-    loss: Callable[[dict[str, Tensor], Features], Tensor]
-    clipping: Attachment
-    optimizer: torch.optim.Optimizer
-    stft: Stft
-    train: DrawnMixtures
-    valid: DrawnMixtures
-    device: torch.device
-
-
 class Trainer:
     """Trains a network for so many steps or epochs, whichever ends first.
 
     Args:
         max_steps: optimizer steps, or null.
         max_epochs: epochs, or null.
-        batch_size: excerpts a step.
+        batch_size: excerpts a step, over all processes.
         excerpt_frames: length of the excerpts in STFT frames.
+        precision: of the network's computations: fp32, bf16 or fp16.
         fold_clipping: let a fused optimizer multiply by the clipping coefficient, which saves a pass.
+        max_skipped: so many steps in a row whose loss or gradients are NaN or infinite end the run.
+        resume: go on with the run that the folder holds, if there is one.
+        checkpoint_steps, checkpoint_minutes: write a checkpoint at least so often (and after every epoch); or null.
         progress: show a progress bar.
 
     Raises:
-        InputError: neither limit is given, or a number is no whole number >= 1.
+        InputError: neither limit is given, or a value is none that its key takes.
     """
 
-    def __init__(
-        self,
-        max_steps: int | None,
-        max_epochs: int | None,
-        batch_size: int,
-        excerpt_frames: int,
-        fold_clipping: bool,
-        progress: bool,
-    ) -> None:
-        if max_steps is None and max_epochs is None:
+    max_steps: int | None
+    max_epochs: int | None
+    batch_size: int
+    excerpt_frames: int
+    precision: str
+    fold_clipping: bool
+    max_skipped: int
+    resume: bool
+    checkpoint_steps: int | None
+    checkpoint_minutes: float | None
+    progress: bool
+
+    def __post_init__(self) -> None:
+        if self.max_steps is None and self.max_epochs is None:
             raise InputError("trainer.max_steps, trainer.max_epochs: give at least one of them")
-        for key, value in {"max_steps": max_steps, "max_epochs": max_epochs}.items():
-            if value is not None:
-                check_count(f"trainer.{key}", value)
-        check_count("trainer.batch_size", batch_size, maximum=65_536)
-        check_count("trainer.excerpt_frames", excerpt_frames, minimum=2, maximum=100_000)
-        self.max_steps = max_steps
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.excerpt_frames = excerpt_frames
-        self.fold_clipping = fold_clipping
+        for key in ("max_steps", "max_epochs", "checkpoint_steps"):
+            if getattr(self, key) is not None:
+                check_count(f"trainer.{key}", getattr(self, key))
+        if self.checkpoint_minutes is not None:
+            check_number("trainer.checkpoint_minutes", self.checkpoint_minutes, 0.01, 1e6)
+        check_count("trainer.batch_size", self.batch_size, maximum=65_536)
+        check_count("trainer.excerpt_frames", self.excerpt_frames, minimum=2, maximum=100_000)
+        check_count("trainer.max_skipped", self.max_skipped)
+        check_choice("trainer.precision", self.precision, tuple(PRECISIONS))
+        for key in ("fold_clipping", "resume", "progress"):
+            if not isinstance(getattr(self, key), bool):
+                raise InputError(f"trainer.{key}={getattr(self, key)}: expected true or false")
+
+    def fit(self, parts: TrainingParts, folder: RunFolder, interruption: Interruption) -> bool:
+        """Trains; writes `steps.csv`, `epochs.csv`, TensorBoard events and checkpoints to the run folder.
+
+        Returns:
+            Whether there was anything left to do.
+
+        Raises:
+            InputError: training diverges, or the folder can't be written or resumed.
+            Interrupted: a signal came; the checkpoint is written.
+        """
+        if parts.processes.count > self.batch_size:
+            raise InputError(f"trainer.batch_size={self.batch_size}: fewer than the {parts.processes.count} processes")
+        progress = restore(parts, folder.last) if self.resume and folder.last.is_file() else Progress()
+        run = _Run(self, parts, folder, progress)
+        if progress.validated >= run.total:
+            return False
+        run.reopen_epoch()
+        if parts.processes.is_main:
+            folder.summary.unlink(missing_ok=True)  # until the longer run is scored, there is none
+            run.recorder = Recorder(folder, progress.step, progress.validated, run.total, self.progress)
+        with closing(run.recorder) if run.recorder else nullcontext(), interruption.deferred():
+            run.train(interruption)
+        return True
+
+
+class _Run:
+    """One call of `Trainer.fit`."""
+
+    def __init__(self, settings: Trainer, parts: TrainingParts, folder: RunFolder, progress: Progress) -> None:
+        self.settings = settings
+        self.parts = parts
+        self.folder = folder
         self.progress = progress
+        self.recorder: Recorder | None = None  # of the main process
+        self.steps_per_epoch = max(1, len(parts.data.train) // settings.batch_size)
+        epochs_end = (settings.max_epochs or math.inf) * self.steps_per_epoch
+        self.total = int(min(settings.max_steps or math.inf, epochs_end))
+        self.num_samples = parts.stft.num_samples(settings.excerpt_frames)
+        self.weight = parts.processes.mean_weight(settings.batch_size)
+        self.start = time.perf_counter() - progress.seconds
+        self.last_saved = time.monotonic()
 
-    def fit(self, parts: TrainingParts, folder: RunFolder) -> None:
-        """Trains; writes `steps.csv`, `epochs.csv`, TensorBoard events and checkpoints to the run folder."""
-        steps_per_epoch = max(1, len(parts.train) // self.batch_size)
-        total = int(min(self.max_steps or math.inf, (self.max_epochs or math.inf) * steps_per_epoch))
-        best_loss = math.inf
-        step = epoch = 0
-        start = time.perf_counter()
-        with (
-            closing(MetricsLog(folder.steps, STEP_COLUMNS, folder.tensorboard)) as steps_log,
-            closing(MetricsLog(folder.epochs, EPOCH_COLUMNS, folder.tensorboard)) as epochs_log,
-            tqdm(total=total, unit="step", disable=None if self.progress else True) as bar,
-        ):
-            while step < total:
-                num_steps = min(steps_per_epoch, total - step)
-                row = self._train_epoch(parts, epoch, range(step, step + num_steps), steps_log, bar)
-                step += num_steps
-                epoch += 1
-                row |= {"epoch": epoch, "step": step, "valid/loss": self.validate(parts)}
-                row |= {"seconds": time.perf_counter() - start}
-                epochs_log.write(row)
-                steps_log.flush()
-                epochs_log.flush()
-                if not math.isfinite(row["valid/loss"]):
-                    raise InputError(
-                        f"optimizer.lr: training diverged in epoch {epoch} (validation loss {row['valid/loss']});"
-                        " lower it, or try clip=autoclip"
-                    )
-                if row["valid/loss"] < best_loss:
-                    best_loss = row["valid/loss"]
-                    checkpoint.save(folder.best, _state(parts, row))
-                checkpoint.save(folder.last, _state(parts, row))
-                log.info("%s: %s", folder.path.name, _describe(row))
+    def reopen_epoch(self) -> None:
+        """Where an ended run is prolonged, its last epoch may have been validated before its end."""
+        self.progress.validated = min(
+            self.progress.validated, self.progress.step - self.progress.step % self.steps_per_epoch
+        )
 
-    def _train_epoch(
-        self, parts: TrainingParts, epoch: int, steps: range, steps_log: MetricsLog, bar: "tqdm[Any]"
-    ) -> dict[str, float]:
-        """One epoch's optimizer steps; returns its means and counts, the training columns of `epochs.csv`."""
-        losses, counted, clipped, skipped = 0.0, 0, 0, 0
-        for step, batch in zip(steps, self._batches(parts, epoch, len(steps)), strict=True):
-            began = time.perf_counter()
-            loss, clip = train_step(parts, batch)
-            bar.set_postfix_str(f"loss {loss:.3g}, norm {clip.grad_norm:.3g}, threshold {clip.threshold:.3g}", False)
-            bar.update()
-            seconds = time.perf_counter() - began
-            values = (step + 1, epoch, loss, clip.grad_norm, clip.threshold, clip.coefficient, seconds)
-            steps_log.write(dict(zip(STEP_COLUMNS, values, strict=True)))
-            clipped += clip.clipped
-            skipped += not clip.should_step
-            if math.isfinite(clip.grad_norm):
-                losses += loss
-                counted += 1
-        return {
-            "train/loss": losses / counted if counted else math.nan,
-            "train/clipped_fraction": clipped / len(steps),
-            "train/skipped_steps": skipped,
-        }
+    def train(self, interruption: Interruption) -> None:
+        progress = self.progress
+        with closing(self._batches()) as batches:
+            while True:
+                if self._is_epochs_end() and progress.validated < progress.step:
+                    self._end_epoch()
+                if progress.step >= self.total:
+                    return
+                number, due = self._step(next(batches), interruption)
+                if number or (due and not progress.faulty_steps):  # a good one stays while faults last
+                    self._save()
+                if number:
+                    raise Interrupted(number, f" at step {progress.step} of {self.total}")
+
+    def _is_epochs_end(self) -> bool:
+        return self.progress.step % self.steps_per_epoch == 0 or self.progress.step == self.total
+
+    def _step(self, batch: Batch, interruption: Interruption) -> tuple[int, bool]:
+        """One step. Returns the signal that asks for an end, if any, and whether it is time for a checkpoint, which
+        all processes have to agree on."""
+        began = time.perf_counter()
+        loss, clip = train_step(self.parts, batch, self.weight)
+        asked = torch.tensor([interruption.number > 0, self._is_due()], dtype=torch.float64, device=loss.device)
+        mean = loss.double().reshape(1) / self.parts.processes.count
+        value, stop, due = self.parts.processes.sum(torch.cat([mean, asked])).tolist()
+        self.progress.count(value, clip, list(batch.names))
+        self.progress.seconds = time.perf_counter() - self.start
+        if self.recorder:
+            self.recorder.step(
+                {
+                    "step": self.progress.step,
+                    "epoch": (self.progress.step - 1) // self.steps_per_epoch,
+                    "train/loss": value,
+                    "train/grad_norm": clip.grad_norm,
+                    "train/clip_threshold": clip.threshold,
+                    "train/clip_coefficient": clip.coefficient,
+                    "train/seconds": time.perf_counter() - began,
+                }
+            )
+        if self.progress.faulty_steps:
+            self._report_fault(value, clip.grad_norm)
+        return (interruption.number or signal.SIGTERM) if stop else 0, due > 0
+
+    def _is_due(self) -> bool:
+        """Whether this process, if it is the main one, wants a checkpoint after this step."""
+        steps, minutes = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
+        by_steps = steps is not None and (self.progress.step + 1) % steps == 0
+        by_time = minutes is not None and time.monotonic() - self.last_saved >= 60 * minutes
+        return self.parts.processes.is_main and (by_steps or by_time)
+
+    def _report_fault(self, loss: float, norm: float) -> None:
+        progress, limit = self.progress, self.settings.max_skipped
+        log.warning("step %d left out: loss %g, gradient norm %g", progress.step, loss, norm)
+        if progress.faulty_steps < limit:
+            return
+        names = [name for faults in self.parts.processes.gather(progress.faults) for name in faults]
+        shown = ", ".join(names[:NAMED_MIXTURES]) + (", ..." if len(names) > NAMED_MIXTURES else "")
+        good = f"the last good checkpoint is {self.folder.last}" if self.folder.last.is_file() else "no checkpoint yet"
+        raise InputError(
+            f"trainer.max_skipped={limit}: as many steps in a row, up to step {progress.step}, had a loss or gradients"
+            f" that are NaN or infinite; {good}. Their mixtures: {shown}. Look at those, or lower optimizer.lr"
+        )
+
+    def _end_epoch(self) -> None:
+        """Validates and writes the checkpoints."""
+        progress = self.progress
+        is_whole = progress.step % self.steps_per_epoch == 0
+        num_steps = self.steps_per_epoch if is_whole else progress.step % self.steps_per_epoch
+        loss = self.validate()
+        row: dict[str, float] = {"epoch": -(-progress.step // self.steps_per_epoch), "step": progress.step}
+        row |= {**progress.epoch_row(num_steps), "valid/loss": loss, "seconds": time.perf_counter() - self.start}
+        if self.recorder:
+            self.recorder.epoch(row)
+        if not math.isfinite(loss):
+            if self.recorder:
+                self.recorder.sync()
+            raise InputError(
+                f"optimizer.lr: training diverged in epoch {row['epoch']} (validation loss {loss}); lower it, or try"
+                " clip=autoclip"
+            )
+        if is_whole:
+            progress.begin_epoch()
+        progress.validated = progress.step
+        is_best = loss < progress.best_loss
+        progress.best_loss = min(loss, progress.best_loss)
+        self._save(is_best)
+        log.info("%s: %s", self.folder.path.name, _describe(row))
 
     @torch.inference_mode()
-    def validate(self, parts: TrainingParts) -> float:
+    def validate(self) -> float:
         """Mean loss over the validation list's excerpts."""
+        parts, size = self.parts, self.settings.batch_size
         parts.network.eval()
-        total = 0.0
-        for first in range(0, len(parts.valid), self.batch_size):
-            indices = range(first, min(first + self.batch_size, len(parts.valid)))
-            batch = parts.valid.excerpts(indices, parts.stft.num_samples(self.excerpt_frames))
-            total += float(batch_loss(parts, batch)) * len(indices)
+        total = torch.zeros((), dtype=torch.float64)
+        for number in parts.processes.part(range(-(-len(parts.data.valid) // size))):
+            indices = range(number * size, min((number + 1) * size, len(parts.data.valid)))
+            batch = parts.data.valid.excerpts(indices, self.num_samples)
+            total += len(indices) * float(batch_loss(parts, parts.network, batch))
         parts.network.train()
-        return total / len(parts.valid)
+        return float(parts.processes.sum(total)) / len(parts.data.valid)
 
-    def _batches(self, parts: TrainingParts, epoch: int, num_steps: int) -> Iterator[Batch]:
-        """An epoch's batches; a thread prepares the next one while the network works on this one."""
-        num_samples = parts.stft.num_samples(self.excerpt_frames)
+    def _save(self, is_best: bool = False) -> None:
+        """Writes `last.pt`, after the rows up to it, and `best.pt` if it is the best."""
+        self.progress.seconds = time.perf_counter() - self.start
+        state = capture(self.parts, self.progress)
+        if self.recorder:
+            self.recorder.sync()
+            if is_best:
+                checkpoint.save(self.folder.best, state)
+            checkpoint.save(self.folder.last, state)
+        self.last_saved = time.monotonic()
+
+    def _batches(self) -> Generator[Batch]:
+        """This process's parts of the batches to come; a thread prepares the next one while the network works."""
+        size = self.settings.batch_size
 
         def make(step: int) -> Batch:
-            indices = range(step * self.batch_size, (step + 1) * self.batch_size)
-            return parts.train.excerpts(indices, num_samples, epoch)
+            epoch, position = divmod(step, self.steps_per_epoch)
+            indices = self.parts.processes.part(range(position * size, (position + 1) * size))
+            return self.parts.data.train.excerpts(indices, self.num_samples, epoch)
 
         with ThreadPoolExecutor(1) as thread:
-            future = thread.submit(make, 0)
-            for step in range(num_steps):
+            future = thread.submit(make, self.progress.step)
+            for step in range(self.progress.step + 1, self.total + 1):
                 batch = future.result()
-                if step + 1 < num_steps:
-                    future = thread.submit(make, step + 1)
+                if step < self.total:
+                    future = thread.submit(make, step)
                 yield batch
-
-
-def batch_loss(parts: TrainingParts, batch: Batch) -> Tensor:
-    """The loss of one batch, a scalar."""
-    feats = features(batch.sources.to(parts.device), parts.stft)
-    return parts.loss(parts.network(feats.mixture_magnitude), feats)
-
-
-def train_step(parts: TrainingParts, batch: Batch) -> tuple[float, ClipResult]:
-    """One optimizer step, which clips first (see `Clipper.attach`). Returns the loss and what clipping did."""
-    parts.optimizer.zero_grad()
-    loss = batch_loss(parts, batch)
-    loss.backward()
-    try:
-        parts.optimizer.step()
-    except NonFiniteGradientError as error:
-        raise InputError(f"clip.on_nonfinite=raise: {error} (loss {loss.item():.3g})") from error
-    assert parts.clipping.result is not None
-    return loss.item(), parts.clipping.result
 
 
 def _describe(row: dict[str, float]) -> str:
@@ -188,14 +258,3 @@ def _describe(row: dict[str, float]) -> str:
         f" {row['valid/loss']:.5g}, clipped {row['train/clipped_fraction']:.0%}, skipped"
         f" {row['train/skipped_steps']}, {row['seconds']:.0f} s"
     )
-
-
-def _state(parts: TrainingParts, row: dict[str, float]) -> dict[str, object]:
-    return {
-        "step": row["step"],
-        "epoch": row["epoch"],
-        "valid_loss": row["valid/loss"],
-        "network": parts.network.state_dict(),
-        "optimizer": parts.optimizer.state_dict(),
-        "clipper": parts.clipping.clipper.state_dict(),
-    }

@@ -7,13 +7,14 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "separation"
 LAYERS = [
-    ["errors", "compat", "atomic"],
+    ["errors", "compat", "atomic", "interruption"],
     ["clip", "assignment", "provenance"],
     ["data"],
-    ["features", "run_folder", "metrics"],
+    ["features", "run_folder", "metrics", "processes", "progress"],
     ["losses", "clustering", "models"],
-    ["separators", "checkpoint", "logs"],
-    ["trainer", "evaluation"],
+    ["separators", "checkpoint", "logs", "training_step"],
+    ["training_state", "evaluation"],
+    ["trainer"],
     ["results", "plots", "assembly"],
     ["scoring", "recordings", "cli"],
     ["sweeps"],

@@ -142,3 +142,12 @@ class DrawnMixtures:
 
 def _batch(mixtures: list[Mixture], sources: np.ndarray, lengths: list[int]) -> Batch:
     return Batch(torch.from_numpy(sources), torch.tensor(lengths), tuple(mixture.name for mixture in mixtures))
+
+
+@dataclass(frozen=True)
+class Data:
+    """The mixture lists of a corpus."""
+
+    train: DrawnMixtures
+    valid: DrawnMixtures
+    tests: list[DrawnMixtures]

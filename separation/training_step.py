@@ -1,0 +1,102 @@
+"""One optimizer step: features, network, loss, gradients, clipping; and what is held for it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from separation.clip import Attachment, ClipResult, NonFiniteGradientError
+from separation.data.mixtures import Batch, Data
+from separation.errors import InputError, check_choice
+from separation.features import Features, Stft, features
+from separation.processes import Processes
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Precision:
+    """The number format in which the network computes; parameters, features and losses stay in float32.
+
+    Args:
+        name: fp32, bf16, or (on GPUs) fp16, whose loss is scaled so that small gradients don't vanish.
+        device: where.
+
+    Raises:
+        InputError: there is no such format here.
+
+    Attributes:
+        scaler: of the loss; does nothing but for fp16.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.dtype = PRECISIONS[check_choice("trainer.precision", name, tuple(PRECISIONS))]
+        if name == "fp16" and device.type == "cpu":
+            raise InputError("trainer.precision=fp16: needs a GPU; take bf16 or fp32 on a CPU")
+        self.device = device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+
+    def __call__(self, network: nn.Module, magnitude: Tensor) -> dict[str, Tensor]:
+        """The network's outputs in float32."""
+        if self.dtype == torch.float32:
+            return network(magnitude)
+        with torch.autocast(self.device.type, self.dtype):
+            outputs = network(magnitude)
+        return {name: output.float() for name, output in outputs.items()}
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """Everything that a training run holds."""
+
+    network: nn.Module
+    loss: Callable[[dict[str, Tensor], Features], Tensor]
+    clipping: Attachment
+    optimizer: torch.optim.Optimizer
+    stft: Stft
+    data: Data
+    device: torch.device
+    precision: Precision
+    processes: Processes = field(default_factory=Processes)
+    replica: nn.Module | None = None
+    """The network as a step calls it (see `Processes.wrap`); None: the network itself."""
+
+
+def batch_loss(parts: TrainingParts, network: nn.Module, batch: Batch) -> Tensor:
+    """The loss of one batch, a scalar."""
+    feats = features(batch.sources.to(parts.device), parts.stft)
+    return parts.loss(parts.precision(network, feats.mixture_magnitude), feats)
+
+
+def train_step(parts: TrainingParts, batch: Batch, weight: float = 1.0) -> tuple[Tensor, ClipResult]:
+    """One optimizer step, which clips first (see `Clipper.attach`).
+
+    A step that is left out, as after a NaN, leaves nothing behind, in the normalisation's running statistics neither.
+
+    Args:
+        batch: this process's part.
+        weight: see `Processes.mean_weight`.
+
+    Returns:
+        The loss, times the weight, without its graph; and what clipping did.
+    """
+    buffers = [buffer.clone() for buffer in parts.network.buffers()]
+    scaler, optimizer = parts.precision.scaler, parts.optimizer
+    optimizer.zero_grad()
+    loss = weight * batch_loss(parts, parts.replica or parts.network, batch)
+    scaler.scale(loss).backward()
+    if scaler.is_enabled() and not getattr(optimizer, "_step_supports_amp_scaling", False):
+        scaler.unscale_(optimizer)
+    parts.clipping.result = None
+    try:
+        scaler.step(optimizer)
+    except NonFiniteGradientError as error:
+        raise InputError(f"clip.on_nonfinite=raise: {error} (loss {loss.item():.3g})") from error
+    scaler.update()
+    # Without a result, GradScaler has left the optimizer out: the scaled gradients overflowed.
+    result = parts.clipping.result or ClipResult(math.nan, math.nan, should_step=False)
+    if not result.should_step:
+        for buffer, before in zip(parts.network.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+    return loss.detach(), result

@@ -1,0 +1,32 @@
+"""Run by torchrun: trains in several processes and writes what each of them holds at the end."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from separation import cli
+from separation.assembly import build, build_parts
+from separation.interruption import Interruption
+from separation.processes import joined
+from separation.run_folder import RunFolder
+
+
+def main(output: Path, overrides: list[str]) -> None:
+    torch.set_num_threads(1)
+    config = cli.compose_config("config", overrides)
+    device = torch.device("cpu")
+    with joined(device) as processes:
+        parts = build_parts(config, device, processes)
+        trainer = build(config, "trainer")
+        folder = RunFolder(Path(config.run_dir))
+        if processes.is_main:
+            folder.last.parent.mkdir(parents=True)
+        processes.wait()
+        trainer.fit(parts, folder, Interruption())
+        state = {"network": parts.network.state_dict(), "clipper": parts.clipping.clipper.state_dict()}
+        torch.save(state, output / f"{processes.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

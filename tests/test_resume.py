@@ -1,0 +1,204 @@
+"""A run that was interrupted goes on as if it had not been."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, TINY, run_program
+
+from separation import checkpoint, cli
+from separation.assembly import build, build_parts
+from separation.errors import InputError
+from separation.interruption import Interrupted, Interruption
+from separation.processes import Processes
+from separation.run_folder import RunFolder
+from separation.training_step import TrainingParts
+
+SETTINGS = ["model.num_layers=2", "model.dropout=0.3", "data.num_train=6", "trainer.max_steps=8"]
+"""Three steps an epoch, so that the run ends within one."""
+
+
+class StopAt(Interruption):
+    """A signal that comes after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    @property
+    def number(self) -> int:
+        self.left -= 1  # asked once a step
+        return signal.SIGTERM if self.left < 0 else 0
+
+    @number.setter
+    def number(self, value: int) -> None:
+        pass
+
+
+@pytest.fixture
+def fit(speech_folder, tmp_path):
+    """Trains into a folder, in this process; returns its parts, or None where it was interrupted."""
+
+    def run(name: str, *overrides: str, stop: int | None = None) -> TrainingParts | None:
+        common = ["data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/cache", f"run_dir={name}"]
+        config = cli.compose_config("config", [*common, *TINY, *SETTINGS, "trainer.progress=false", *overrides])
+        trainer = build(config, "trainer")
+        parts = build_parts(config, torch.device("cpu"), Processes())
+        with RunFolder.create(tmp_path / name, config, trainer.resume) as folder:
+            try:
+                trainer.fit(parts, folder, Interruption() if stop is None else StopAt(stop - 1))
+            except Interrupted:
+                return None
+        return parts
+
+    return run
+
+
+def rows(path: Path, without: str) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return [{key: value for key, value in row.items() if key != without} for row in csv.DictReader(file)]
+
+
+def assert_same(first: Path, second: Path) -> None:
+    """Bit for bit: everything in the checkpoints but times, and every row of both tables but times."""
+
+    def compare(a: object, b: object, key: str) -> None:
+        if isinstance(a, torch.Tensor):
+            assert torch.equal(a, b), key
+        elif isinstance(a, dict):
+            assert set(a) == set(b), key
+            for name in a:
+                compare(a[name], b[name], f"{key}.{name}")
+        elif isinstance(a, list | tuple):
+            assert len(a) == len(b), key
+            for i, pair in enumerate(zip(a, b, strict=True)):
+                compare(*pair, f"{key}.{i}")
+        elif key != ".progress.seconds":
+            assert a == b, key
+
+    for name in ("last.pt", "best.pt"):
+        states = [checkpoint.load(path / "checkpoints" / name, torch.device("cpu")) for path in (first, second)]
+        compare(*states, "")
+    assert rows(first / "steps.csv", "train/seconds") == rows(second / "steps.csv", "train/seconds")
+    assert rows(first / "epochs.csv", "seconds") == rows(second / "epochs.csv", "seconds")
+
+
+def test_a_run_stopped_after_any_step_goes_on_bit_for_bit(fit, tmp_path):
+    fit("whole")
+    for stop in range(1, 8):
+        assert fit(f"parts{stop}", stop=stop) is None
+        state = checkpoint.load(tmp_path / f"parts{stop}/checkpoints/last.pt", torch.device("cpu"))
+        assert state["progress"]["step"] == stop
+        fit(f"parts{stop}", "trainer.resume=true")
+        assert_same(tmp_path / "whole", tmp_path / f"parts{stop}")
+
+
+@pytest.mark.parametrize("overrides", [["clip=zclip"], ["model=chimera"], ["trainer.precision=bf16"]])
+def test_so_do_other_strategies_models_and_precisions(overrides, fit, tmp_path):
+    fit("whole", *overrides)
+    fit("parts", *overrides, stop=4)
+    fit("parts", *overrides, "trainer.resume=true")
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_finished_run_can_be_prolonged(fit, tmp_path):
+    fit("whole", "trainer.max_steps=11")
+    fit("parts")
+    fit("parts", "trainer.resume=true", "trainer.max_steps=11")
+    steps = [row["step"] for row in rows(tmp_path / "parts/epochs.csv", "seconds")]
+    assert steps == ["3", "6", "9", "11"]
+    assert rows(tmp_path / "whole/steps.csv", "train/seconds") == rows(tmp_path / "parts/steps.csv", "train/seconds")
+
+
+def test_rows_after_the_checkpoint_are_written_again(fit, tmp_path):
+    fit("whole")
+    fit("parts", stop=4)
+    for name in ("steps.csv", "epochs.csv"):
+        path = tmp_path / "parts" / name
+        last = path.read_text().splitlines()[-1]
+        path.write_text(path.read_text() + re.sub(r"\d+", "7", last, count=2) + "\n" + last[:5])  # later, and cut short
+    (tmp_path / "parts/checkpoints/.last.pt.123.tmp").write_bytes(b"half")
+    fit("parts", "trainer.resume=true")
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+    assert not list((tmp_path / "parts/checkpoints").glob(".*"))
+
+
+def test_checkpoints_come_as_often_as_asked(fit, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(checkpoint, "save", lambda path, state: saved.append((path.name, state["progress"]["step"])))
+    fit("run", "trainer.checkpoint_steps=2", "trainer.checkpoint_minutes=null")
+    assert [step for name, step in saved if name == "last.pt"] == [2, 3, 4, 6, 6, 8, 8]
+    saved.clear()
+    fit("other", "trainer.checkpoint_minutes=0.01")
+    assert [step for name, step in saved if name == "last.pt"] == [3, 6, 8]
+    monkeypatch.setattr(time, "monotonic", iter(range(0, 10**6, 2)).__next__)
+    saved.clear()
+    fit("third", "trainer.checkpoint_minutes=0.01")
+    assert [step for name, step in saved if name == "last.pt"][:3] == [1, 2, 3]
+
+
+def test_other_settings_are_refused(fit, tmp_path):
+    fit("run", stop=2)
+    before = (tmp_path / "run/config.yaml").read_bytes()
+    with pytest.raises(InputError, match=r"clip.p=50 \(it was 10\), seed=1 \(it was 0\): not as in the run"):
+        fit("run", "trainer.resume=true", "seed=1", "clip.p=50")
+    with pytest.raises(InputError, match="holds a run already; trainer.resume=true goes on with it"):
+        fit("run")
+    assert (tmp_path / "run/config.yaml").read_bytes() == before
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(fit, tmp_path):
+    fit("run", stop=2)
+    path = tmp_path / "run/checkpoints/last.pt"
+    state = checkpoint.load(path, torch.device("cpu"))
+    for name, value in {
+        "clipper": {"p": 10},
+        "progress": {"step": "2"},
+        "optimizer": {"param_groups": []},
+        "random": 3,
+    }.items():
+        checkpoint.save(path, {key: value if key == name else old for key, old in state.items()})
+        with pytest.raises(InputError, match="last.pt: can't be resumed"):
+            fit("run", "trainer.resume=true")
+
+
+def test_two_runs_into_one_folder_are_refused(fit, tmp_path):
+    fit("run", stop=2)
+    config = cli.compose_config("config", [f"run_dir={tmp_path}/run"])
+    with (
+        RunFolder.create(tmp_path / "other", config, False) as folder,
+        pytest.raises(InputError, match="another process is training in it"),
+        RunFolder.create(folder.path, config, True),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+def test_signals_end_a_run_in_order(number, status, speech_folder, tmp_path):
+    arguments = ["data=folder", f"data.root={speech_folder}", "run_dir=run", *TINY, "trainer.max_steps=1000000"]
+    with subprocess.Popen(
+        [sys.executable, ROOT / "train.py", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        log = tmp_path / "run/train.log"
+        while process.poll() is None and not (log.is_file() and "epoch 2" in log.read_text()):
+            time.sleep(0.05)
+        os.kill(process.pid, number)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == status, error
+    [line] = [line for line in error.splitlines() if "go on with" in line]
+    found = re.fullmatch(rf"stopped by {number.name} at step (\d+) of 1000000; go on with: (python train.py .*)", line)
+    step = int(found[1])
+    assert len(rows(tmp_path / "run/steps.csv", "")) == step
+    command = found[2].split()[2:]
+    result = run_program("train.py", *command, f"trainer.max_steps={step + 1}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [row["step"] for row in rows(tmp_path / "run/steps.csv", "")] == [str(n) for n in range(1, step + 2)]
+    again = run_program("train.py", *command, f"trainer.max_steps={step + 1}", cwd=tmp_path)
+    assert again.returncode == 0 and "model's improvement" in again.stdout  # finished: shows the scores, trains nothing
