@@ -32,7 +32,7 @@ def main() -> None:
         cli.use_separator(config, own.separator)
         set_threads(config)
         output = folder.path if own.output is None else Path(str(own.output))
-        summary = score_run(folder, config, build_data(config), settings, output, command)
+        summary = score_run(folder, config, cli.run_data(config, overrides), settings, output, command)
     else:
         config = cli.compose_config("config", overrides)
         set_threads(config)

@@ -21,7 +21,7 @@ from export_nussl import export
 from torch import Tensor
 
 from separation import cli, metrics
-from separation.assembly import TrainedModel, build_data, load_model
+from separation.assembly import TrainedModel, load_model
 from separation.assignment import reorder
 from separation.atomic import write_text
 from separation.clustering import kmeans, nearest, squared_distances
@@ -164,7 +164,7 @@ def main() -> None:
     check_count("num_mixtures", own.num_mixtures)
     check_count("repetitions", own.repetitions)
     config = cli.run_config(folder, [*overrides, "device=cpu"])
-    mixtures = build_data(config).tests[0]
+    mixtures = cli.run_data(config, overrides).tests[0]
     batch = mixtures.whole(range(min(own.num_mixtures, len(mixtures))))
     model = load_model(folder, config)
     with tempfile.TemporaryDirectory() as temporary:

@@ -126,6 +126,11 @@ def build_parts(config: DictConfig, device: torch.device, processes: Processes) 
     torch.manual_seed(config.seed)
     network = build(config, "model.network").to(device)
     optimizer = build(config, "optimizer", params=network.parameters())
+    if not isinstance(optimizer, torch.optim.Optimizer) or _needs_closure(optimizer):
+        raise InputError(
+            f"optimizer._target_={config.optimizer._target_}: doesn't take steps from given gradients; see"
+            " torch.optim for one that does, such as torch.optim.Adam"
+        )
     if processes.rank:  # every process has the same network, but its own dropout
         torch.manual_seed(config.seed + processes.rank * 2**40)
     return TrainingParts(
@@ -140,6 +145,11 @@ def build_parts(config: DictConfig, device: torch.device, processes: Processes) 
         precision=Precision(config.trainer.precision, device),
         processes=processes,
     )
+
+
+def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it computes gradients itself, several times a step, as LBFGS does."""
+    return inspect.signature(type(optimizer).step).parameters["closure"].default is inspect.Parameter.empty
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what is said where they can't be written."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from separation.errors import InputError
 
 
 @contextmanager
@@ -18,6 +21,19 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_error(path: Path, error: Exception) -> InputError:
+    """The sentence for a file that could not be written: why, and how much room its disk has."""
+    if not path.parent.is_dir():
+        return InputError(f"{path}: its folder is gone; was the run folder removed while it was in use?")
+    reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    free = shutil.disk_usage(path.parent).free / 1e6
+    before = " What it held before is whole." if path.exists() else ""
+    return InputError(
+        f"{path}: can't be written ({reason}; {free:.1f} MB are free on its disk); make room, or choose another"
+        f" run_dir.{before}"
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,14 +1,13 @@
 """Checkpoints: tensors and plain values only, so that opening a stranger's runs no code."""
 
 import pickle
-import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from separation.atomic import replacing
+from separation.atomic import replacing, write_error
 from separation.errors import InputError
 
 FORMAT = 1
@@ -29,15 +28,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
             if broken is not None:
                 raise OSError(f"{broken} was not written as it should be")
     except (OSError, RuntimeError, zipfile.BadZipFile) as error:  # torch tells of a full disk by a RuntimeError
-        if not path.parent.is_dir():
-            raise InputError(f"{path}: its folder is gone; was the run folder removed while it was in use?") from error
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        free = shutil.disk_usage(path.parent).free / 1e6
-        before = " The one before is whole." if path.exists() else ""
-        raise InputError(
-            f"{path}: can't be written ({reason}; {free:.1f} MB are free on this disk); make room, or choose another"
-            f" run_dir.{before}"
-        ) from error
+        raise write_error(path, error) from error
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
@@ -47,6 +38,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         InputError: the file is missing, cut short, or something else than one of our checkpoints.
     """
     try:
+        _check_sizes(path)
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
@@ -57,6 +49,13 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path}: is no checkpoint of this program (format {FORMAT})")
     return state
+
+
+def _check_sizes(path: Path) -> None:
+    """torch doesn't compress; an archive that is larger inside than outside is meant to fill the memory."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise ValueError("the archive is compressed, or its entries overlap")
 
 
 def load_network(path: Path, network: torch.nn.Module, device: torch.device) -> dict[str, Any]:

@@ -21,6 +21,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from separation.assembly import build, build_data
+from separation.data.corpus import Corpus
+from separation.data.mixtures import Data
+from separation.data.store import is_built
 from separation.errors import InputError, check_path
 from separation.interruption import Interrupted
 from separation.run_folder import RunFolder
@@ -165,6 +169,16 @@ def run_config(folder: RunFolder, overrides: Sequence[str]) -> DictConfig:
     if config.data.sample_rate != rate:
         raise InputError(f"data.sample_rate={config.data.sample_rate}: the network was trained at {rate} Hz; use that")
     return config
+
+
+def run_data(config: DictConfig, overrides: Sequence[str]) -> Data:
+    """The mixtures of a run's settings.
+
+    Its samples are read where the settings say, if they are there; they are written only where the user says.
+    """
+    if not any(override.startswith("data.store=") for override in overrides) and not is_built(build(config, "data")):
+        config.data.store = Corpus.store
+    return build_data(config)
 
 
 def use_separator(config: DictConfig, separator: DictConfig | None) -> None:

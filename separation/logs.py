@@ -1,15 +1,20 @@
 """Metrics on disk: CSV files that grow by a row, and TensorBoard events beside them."""
 
 import csv
-import importlib
 import os
-from collections.abc import Mapping
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
-from separation.atomic import replacing
+from separation.atomic import replacing, write_error
 from separation.run_folder import RunFolder
 
 STEP_COLUMNS = (
@@ -43,21 +48,37 @@ class MetricsLog:
 
     def __init__(self, path: Path, columns: tuple[str, ...], step: int) -> None:
         _cut(path, columns, step)
+        self._path = path
         self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115 (see close)
         self._rows = csv.DictWriter(self._file, columns)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Adds a row."""
-        self._rows.writerow(row)
+        """Adds a row.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        try:
+            self._rows.writerow(row)
+        except OSError as error:
+            raise write_error(self._path, error) from error
 
     def sync(self) -> None:
-        """Brings the rows to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Brings the rows to the disk.
+
+        Raises:
+            InputError: the disk is full, or the file is gone.
+        """
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise write_error(self._path, error) from error
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Closes the file; what can't be written any more was reported by `write` or `sync`."""
+        with suppress(OSError):
+            self._file.close()
 
 
 def _cut(path: Path, columns: tuple[str, ...], step: int) -> None:
@@ -73,6 +94,46 @@ def _cut(path: Path, columns: tuple[str, ...], step: int) -> None:
                         kept.writerow(row)
 
 
+class Events:
+    """TensorBoard's events, one for each row. (torch's SummaryWriter writes in a thread, whose errors none can catch.)
+
+    Args:
+        folder: theirs.
+        step: later events of a run that goes on are no longer shown.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._writer = RecordWriter(open(self._path, "wb"))  # noqa: SIM115 (see close)
+        self._add(file_version="brain.Event:2")
+        if step:
+            self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Adds the values whose name has a slash."""
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if "/" in name]
+        self._add(step=row["step"], summary=Summary(value=values))
+
+    def _add(self, **content: Any) -> None:
+        self._do(lambda: self._writer.write(Event(wall_time=time.time(), **content).SerializeToString()))
+
+    def sync(self) -> None:
+        """Brings the events to the disk."""
+        self._do(self._writer.flush)
+
+    def _do(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise write_error(self._path, error) from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        with suppress(OSError):
+            self._writer.close()
+
+
 class Recorder:
     """What a training run writes while it runs, and shows: `steps.csv`, `epochs.csv`, TensorBoard events, a bar.
 
@@ -86,15 +147,13 @@ class Recorder:
     def __init__(self, folder: RunFolder, step: int, validated: int, total: int, progress: bool) -> None:
         self._steps = MetricsLog(folder.steps, STEP_COLUMNS, step)
         self._epochs = MetricsLog(folder.epochs, EPOCH_COLUMNS, validated)
-        # Imported here since it costs a second, and only training needs it.
-        summary_writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter
-        self._events = summary_writer(str(folder.tensorboard), purge_step=step + 1)
+        self._events = Events(folder.tensorboard, step)
         self._bar = tqdm(total=total, initial=step, unit="step", disable=None if progress else True)
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Adds an optimizer step."""
         self._steps.write(row)
-        self._add_events(row)
+        self._events.write(row)
         loss, norm, threshold = (row[f"train/{name}"] for name in ("loss", "grad_norm", "clip_threshold"))
         self._bar.set_postfix_str(f"loss {loss:.3g}, norm {norm:.3g}, threshold {threshold:.3g}", False)
         self._bar.update()
@@ -102,18 +161,12 @@ class Recorder:
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Adds an epoch."""
         self._epochs.write(row)
-        self._add_events(row)
-
-    def _add_events(self, row: Mapping[str, Any]) -> None:
-        for name, value in row.items():
-            if "/" in name:
-                self._events.add_scalar(name, value, row["step"])
+        self._events.write(row)
 
     def sync(self) -> None:
         """Brings everything to the disk."""
-        self._steps.sync()
-        self._epochs.sync()
-        self._events.flush()
+        for part in (self._steps, self._epochs, self._events):
+            part.sync()
 
     def close(self) -> None:
         """Closes the files and the bar."""

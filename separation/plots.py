@@ -77,6 +77,9 @@ def training_figure(folders: Sequence[RunFolder]) -> Figure:
     names = short_names([folder.path.name for folder in folders])
     for number, (folder, name) in enumerate(zip(folders, names, strict=True)):
         steps = read_columns(folder.steps)
+        missing = {"step", "train/loss", "train/grad_norm", "train/clip_threshold"} - set(steps)
+        if missing:
+            raise InputError(f"{folder.steps}: has no column {', '.join(sorted(missing))}; was it written by train.py?")
         color = f"C{number}"
         losses.plot(*_smooth(steps["step"], steps["train/loss"]), color=color, label=name)
         norms.plot(*_smooth(steps["step"], steps["train/grad_norm"]), color=color, label=name)
@@ -96,18 +99,27 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     """A CSV file of numbers as one float64 array a column.
 
     Raises:
-        InputError: there is no such file, or it holds no rows.
+        InputError: there is no such file, it holds no rows, or something else than numbers.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            header, *rows = list(csv.reader(file)) or [[]]
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}); give a folder that train.py wrote") from error
-    if rows and None in rows[-1].values():
+    except (csv.Error, ValueError) as error:
+        raise InputError(f"{path}: is no table ({error}); give a folder that train.py wrote") from error
+    if rows and len(rows[-1]) < len(header):
         rows.pop()  # of a run that is being written
     if not rows:
         raise InputError(f"{path}: holds no rows; train for at least one step")
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    columns: dict[str, list[float]] = {name: [] for name in header}
+    for number, row in enumerate(rows, start=1):
+        try:
+            for name, value in zip(header, row, strict=True):
+                columns[name].append(float(value))
+        except ValueError as error:
+            raise InputError(f"{path}: row {number} is damaged ({error}); remove that row") from error
+    return {name: np.array(values) for name, values in columns.items()}
 
 
 def _smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

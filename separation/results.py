@@ -18,9 +18,12 @@ ORACLE_TITLES = {
 def load_summary(folder: RunFolder) -> dict[str, Any] | None:
     """A run's `summary.json`, or None where it isn't there, whole."""
     try:
-        return json.loads(folder.summary.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+        for scores in summary["splits"].values():
+            float(scores["si_sdr"] + scores["si_sdr_improvement"] + scores["num_mixtures"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+    return summary
 
 
 def find_runs(root: Path) -> list[RunFolder]:

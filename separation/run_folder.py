@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,6 +20,12 @@ MAY_CHANGE = (
     *("trainer.checkpoint_steps", "trainer.checkpoint_minutes"),
 )
 """Settings that may be others when a run is resumed: with them it still takes the same steps."""
+
+
+GROUPS = ("data", "model", "clip", "optimizer", "trainer", "evaluation", "mixing", "stft")
+VALUES = ("seed", "device", "threads", "run_dir", "experiment")
+"""The keys of a run's settings."""
+LARGEST_CONFIG = 100_000
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -110,13 +117,28 @@ class RunFolder:
         return folder
 
     def check_config(self) -> None:
-        """Raises InputError where the saved settings are damaged."""
+        """Raises InputError unless the saved settings are such as `create` writes: plain values under known keys.
+
+        References (YAML's aliases, OmegaConf's interpolations) and Hydra's own keys could make a small file large, read
+        the environment, or fetch other files.
+        """
         try:
-            config = OmegaConf.load(self.config)
-        except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-            raise InputError(f"{self.config}: can't be read ({error}); restore it or train again") from error
-        if not isinstance(config, DictConfig) or "model" not in config:
-            raise InputError(f"{self.config}: holds no settings of a run; restore it or train again")
+            if self.config.stat().st_size > LARGEST_CONFIG:
+                raise InputError(f"{self.config}: is larger than {LARGEST_CONFIG} bytes; restore it or train again")
+            text = self.config.read_text(encoding="utf-8")
+            if "${" in text or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+                raise InputError(f"{self.config}: holds references (${{...}} or *...); a run's settings have none")
+            config = OmegaConf.create(text)
+        except InputError:
+            raise
+        except (OSError, YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{self.config}: can't be read ({reason}); restore it or train again") from error
+        groups = {key for key in GROUPS if isinstance(config, DictConfig) and isinstance(config.get(key), DictConfig)}
+        unknown = set(config) - {*GROUPS, *VALUES} if isinstance(config, DictConfig) else set()
+        if groups != set(GROUPS) or unknown:
+            what = ", ".join(sorted(map(str, unknown))) or f"no {', '.join(sorted(set(GROUPS) - groups))}"
+            raise InputError(f"{self.config}: holds no settings of a run ({what}); restore it or train again")
 
 
 def _settings(config: Any) -> dict[str, Any]:

@@ -23,6 +23,12 @@ TINY = [
 """Overrides that shrink any run to about a second."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make stress` asks for more of both."""
+    parser.addoption("--kills", type=int, default=5, help="how often tests/test_kills.py kills the run")
+    parser.addoption("--inputs", type=int, default=2000, help="how many inputs tests/test_fuzz.py makes in all")
+
+
 def voice(pitch: float, seconds: float, rate: int, seed: int) -> np.ndarray:
     """Something like a voice: harmonics of a wavering pitch, interrupted by pauses, shape (time,)."""
     random = np.random.default_rng(seed)

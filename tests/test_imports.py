@@ -7,7 +7,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "separation"
 LAYERS = [
-    ["errors", "compat", "atomic", "interruption"],
+    ["errors", "compat"],
+    ["atomic", "interruption"],
     ["clip", "assignment", "provenance"],
     ["data"],
     ["features", "run_folder", "metrics", "processes", "progress"],

@@ -13,6 +13,11 @@ AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus"}
 
 
 SHORTEST_SECONDS = 0.1
+LARGEST_SIZE = 2**30
+"""Samples times channels of a file, at most: 37 hours at 8 kHz, 4 GB of float32."""
+RATES = (1000, 768_000)
+"""In Hz. A header that says 1 Hz would make a file of megabytes gigabytes at 8 kHz."""
+BLOCK = 2**18
 
 
 def audio_files(root: Path) -> list[Path]:
@@ -31,17 +36,32 @@ def read(path: Path) -> tuple[np.ndarray, int]:
         float32 samples of shape (time, channel), full scale 1, and the rate in Hz.
 
     Raises:
-        InputError: the file is missing, corrupt, empty or holds NaN or infinity.
+        InputError: the file is missing, corrupt, empty or too long, or holds NaN or infinity.
     """
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError, UnicodeError) as error:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            if not RATES[0] <= rate <= RATES[1]:
+                raise InputError(f"{path}: says its rate is {rate} Hz, not {RATES[0]} to {RATES[1]}; replace it")
+            samples = _decode(path, file)
+    except (OSError, RuntimeError, UnicodeError, MemoryError, OverflowError) as error:
         raise InputError(f"{path}: can't be read as audio ({error}); replace or remove it") from error
     if len(samples) == 0:
         raise InputError(f"{path}: holds no samples; replace or remove it")
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: holds NaN or infinite samples; replace or remove it")
     return samples, rate
+
+
+def _decode(path: Path, file: soundfile.SoundFile) -> np.ndarray:
+    """All samples, in blocks: how many there are, a damaged header says wrongly. Shape (time, channel)."""
+    blocks, left = [], LARGEST_SIZE // file.channels
+    while len(block := file.read(BLOCK // file.channels + 1, dtype="float32", always_2d=True)):
+        blocks.append(block)
+        left -= len(block)
+        if left < 0:
+            raise InputError(f"{path}: is longer than {LARGEST_SIZE // file.channels} samples; cut it into pieces")
+    return np.concatenate(blocks) if blocks else np.zeros((0, file.channels), dtype=np.float32)
 
 
 def resample(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:

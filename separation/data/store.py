@@ -65,15 +65,25 @@ class SampleStore:
         return self.samples[first : first + num_samples] * np.float32(utterance.scale)
 
 
+def _place(corpus: Corpus) -> tuple[Path, str]:
+    """The folder of a corpus's store, and what its fingerprint is made of."""
+    source = {"format": FORMAT, "corpus": corpus.name, "sample_rate": corpus.sample_rate, **corpus.fingerprint()}
+    text = json.dumps(source, sort_keys=True)
+    return Path(corpus.store) / f"{corpus.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}", text
+
+
+def is_built(corpus: Corpus) -> bool:
+    """Whether the corpus's store exists."""
+    return _place(corpus)[0].is_dir()
+
+
 def open_store(corpus: Corpus) -> SampleStore:
     """The corpus's store, built first where it doesn't exist yet.
 
     Raises:
         InputError: a recording can't be used, or the store can't be written.
     """
-    source = {"format": FORMAT, "corpus": corpus.name, "sample_rate": corpus.sample_rate, **corpus.fingerprint()}
-    text = json.dumps(source, sort_keys=True)
-    folder = Path(corpus.store) / f"{corpus.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    folder, text = _place(corpus)
     if not folder.is_dir():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +98,8 @@ def open_store(corpus: Corpus) -> SampleStore:
 
 
 def _build(folder: Path, source: str, recordings: Iterable[Recording]) -> None:
+    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a process that was killed while it built
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
         with (
