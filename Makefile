@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test quicktest lint clean
+.PHONY: demo test quicktest stress lint clean
 
 demo: $(BIN)/installed
 	recipes/demo/run.sh
@@ -16,6 +16,11 @@ test: lint $(BIN)/installed-for-tests
 
 quicktest: lint $(BIN)/installed-for-tests
 	pytest -m "not slow"
+
+# What CI does with 5 kills and 2,000 inputs, done with more: about 40 minutes.
+stress: $(BIN)/installed-for-tests
+	pytest tests/test_kills.py --kills 50
+	pytest tests/test_fuzz.py --inputs 20000
 
 lint: $(BIN)/installed
 	ruff check

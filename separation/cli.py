@@ -78,9 +78,9 @@ def entry_point(main: Callable[[], None]) -> None:
         main()
     except Exception as error:
         fail(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
+        sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
 
 
 def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]:

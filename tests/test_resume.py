@@ -191,6 +191,33 @@ def test_two_runs_into_one_folder_are_refused(fit, tmp_path):
         pass
 
 
+@pytest.mark.slow
+def test_a_sweep_passes_a_signal_on_to_its_runs(speech_folder, tmp_path):
+    arguments = ["--multirun", "hydra/launcher=joblib", "data=folder", f"data.root={speech_folder}", *TINY]
+    arguments += ["trainer.max_steps=1000000", "run_dir=sweep", "clip=none,autoclip"]
+    with subprocess.Popen(
+        [sys.executable, ROOT / "train.py", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        logs: list[Path] = []
+        while process.poll() is None and not (len(logs) == 2 and all("epoch 2" in log.read_text() for log in logs)):
+            logs = list(tmp_path.glob("sweep/*/train.log"))
+            time.sleep(0.05)
+        process.terminate()
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 143, error
+    for log in logs:
+        state = checkpoint.load(log.parent / "checkpoints/last.pt", torch.device("cpu"))
+        assert state["progress"]["step"] == len(rows(log.parent / "steps.csv", ""))
+
+
+@pytest.mark.slow
+def test_submitit_launches_sweeps(speech_folder, tmp_path):
+    arguments = ["--multirun", "hydra/launcher=submitit_local", "data=folder", f"data.root={speech_folder}", *TINY]
+    result = run_program("train.py", *arguments, "run_dir=sweep", "clip=none,autoclip", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len(list(tmp_path.glob("sweep/*/summary.json"))) == 2 and result.stdout.count("done") == 2
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
 def test_signals_end_a_run_in_order(number, status, speech_folder, tmp_path):
     arguments = ["data=folder", f"data.root={speech_folder}", "run_dir=run", *TINY, "trainer.max_steps=1000000"]

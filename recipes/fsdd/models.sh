@@ -13,6 +13,8 @@ cd "$(dirname "$0")/../.."
 common=(--multirun hydra/launcher=joblib threads=1 trainer.progress=false evaluation.progress=false
     data=fsdd data.root="$root" clip=autoclip,none)
 python train.py "${common[@]}" run_dir=runs/fsdd_masks model=mask_inference,waveform "$@"
-# The embedding losses cost twice as much a bin, and gain less from long excerpts: smaller batches, more steps.
-python train.py "${common[@]}" run_dir=runs/fsdd_embeddings model=deep_clustering,whitened_kmeans,chimera \
-    trainer.batch_size=8 trainer.excerpt_frames=100 "$@"
+# An embedding costs three times as much a bin: fewer steps.
+python train.py "${common[@]}" run_dir=runs/fsdd_embeddings model=whitened_kmeans,chimera trainer.max_steps=1600 "$@"
+# Deep clustering is slow to begin, and wants many steps rather than long excerpts.
+python train.py "${common[@]}" run_dir=runs/fsdd_deep_clustering model=deep_clustering \
+    trainer.max_steps=3500 trainer.batch_size=8 trainer.excerpt_frames=100 "$@"

@@ -1,0 +1,286 @@
+"""Damaged and hostile inputs of every kind that comes from outside: each ends in success or in a sentence.
+
+`--inputs` says how many are made in all. Whatever they are, no code runs and nothing is written outside.
+"""
+
+import io
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import TINY
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from separation import checkpoint, cli
+from separation.assembly import ALLOWED_TARGETS, build, build_parts
+from separation.data import audio
+from separation.errors import InputError
+from separation.plots import training_figure
+from separation.processes import Processes
+from separation.progress import Progress
+from separation.results import find_runs, load_summary, runs_table
+from separation.run_folder import RunFolder
+from separation.training_state import restore
+
+CPU = torch.device("cpu")
+KINDS = 7
+watched: list[Path] = []
+broken: list[str] = []
+
+
+def audit(event: str, arguments: tuple[Any, ...]) -> None:
+    """Python tells it of every file opened and every program started."""
+    if not watched:
+        return
+    if event in ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork"):
+        broken.append(f"{event} {arguments[0]!r}")
+    elif event == "open" and isinstance(arguments[0], str) and str(arguments[1] or "").strip("rbt"):
+        path = Path(arguments[0]).absolute()
+        if not any(path.is_relative_to(folder) for folder in watched):
+            broken.append(f"wrote {path}")
+
+
+sys.addaudithook(audit)
+
+
+@contextmanager
+def harmless(*folders: Path) -> Iterator[None]:
+    """Inside, no program starts and no file outside the folders is written; only sentences are raised."""
+    watched.extend([*folders, Path("/dev")])
+    try:
+        yield
+    except cli.USER_ERRORS as error:
+        if not 0 < len(cli.sentence(error)) < 3000:
+            broken.append(f"the sentence has {len(cli.sentence(error))} characters")
+    finally:
+        watched.clear()
+    assert not broken, broken
+
+
+@pytest.fixture
+def fuzz(request) -> Callable[..., None]:
+    """Calls a function with so many inputs."""
+    count = max(1, request.config.getoption("--inputs") // KINDS)
+
+    def run(function: Callable[..., None], **inputs: st.SearchStrategy[Any]) -> None:
+        phases = [Phase.explicit, Phase.generate, Phase.shrink]
+        checks = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
+        decorate = settings(
+            max_examples=count,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=phases,
+            suppress_health_check=checks,
+        )
+        decorate(given(**inputs)(function))()
+
+    return run
+
+
+def damaged(whole: bytes) -> st.SearchStrategy[bytes]:
+    """A file with bytes replaced, removed or added; or cut short."""
+    edit = st.tuples(st.integers(0, len(whole)), st.integers(0, 8), st.binary(max_size=8))
+
+    def apply(edits: list[tuple[int, int, bytes]]) -> bytes:
+        content = whole
+        for where, removed, added in edits:
+            content = content[:where] + added + content[where + removed :]
+        return content
+
+    cut = st.integers(0, len(whole)).map(lambda end: whole[:end])
+    return st.one_of(st.lists(edit, min_size=1, max_size=6).map(apply), cut)
+
+
+NASTY = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=12),
+    st.sampled_from(
+        ["", "..", "../x", "/etc/passwd", "~", "${oc.env:HOME}", "${seed}", "nan", "-inf", "1e999", "[1", "{a:1}", "[]"]
+    ),
+    st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
+    st.just({"_target_": "os.system", "command": "touch evil"}),
+)
+PARTS = ("mixing", "stft", "model.loss", "model.separator", "clip", "trainer", "evaluation", "data")
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted names of all settings."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def test_overrides(fuzz, tmp_path):
+    base = cli.compose_config("config", ["data=folder", "data.root=nowhere"])
+    keys = st.sampled_from(sorted(leaves(cli.OmegaConf.to_container(base, resolve=False))))
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        with harmless(tmp_path):
+            config = cli.compose_config(
+                "config", ["data=folder", "data.root=nowhere", *(f"{key}={value}" for key, value in pairs)]
+            )
+            for part in PARTS:
+                build(config, part)
+
+    fuzz(check, pairs=st.lists(st.tuples(keys, NASTY), min_size=1, max_size=3))
+
+
+def test_values_in_a_runs_settings(fuzz, make_run, tmp_path):
+    run = Path(shutil.copytree(make_run(), tmp_path / "run"))
+    config = cli.OmegaConf.to_container(cli.OmegaConf.load(run / "config.yaml"))
+    keys = st.sampled_from([key for key in sorted(leaves(config)) if not key.startswith("model.network.")])
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        changed = cli.OmegaConf.create(config)
+        with harmless(tmp_path):
+            for key, value in pairs:
+                cli.OmegaConf.update(changed, key, value)
+            (run / "config.yaml").write_text(cli.OmegaConf.to_yaml(changed))
+            loaded = cli.run_config(RunFolder.open(run), [])
+            for part in ALLOWED_TARGETS:
+                if part != "optimizer":
+                    build(loaded, part)
+
+    fuzz(check, pairs=st.lists(st.tuples(keys, NASTY), min_size=1, max_size=3))
+
+
+def test_bytes_of_a_runs_settings(fuzz, make_run, tmp_path):
+    run = Path(shutil.copytree(make_run(), tmp_path / "run"))
+    whole = (run / "config.yaml").read_bytes()
+
+    def check(content: bytes) -> None:
+        (run / "config.yaml").write_bytes(content)
+        with harmless(tmp_path):
+            loaded = cli.run_config(RunFolder.open(run), [])
+            for part in ("mixing", "stft", "model.loss", "model.separator", "clip"):
+                build(loaded, part)
+
+    fuzz(check, content=damaged(whole))
+
+
+def test_bytes_of_tables_and_summaries(fuzz, make_run, tmp_path):
+    run = Path(shutil.copytree(make_run(), tmp_path / "run"))
+    names = ["steps.csv", "epochs.csv", "summary.json"]
+    whole = {name: (run / name).read_bytes() for name in names}
+
+    def check(data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(names))
+        (run / name).write_bytes(data.draw(damaged(whole[name])))
+        folder = RunFolder(run)
+        try:
+            with harmless(tmp_path):
+                load_summary(folder)
+                runs_table(find_runs(tmp_path), tmp_path)
+                training_figure([folder])
+        finally:
+            sys.modules["matplotlib.pyplot"].close("all")
+            (run / name).write_bytes(whole[name])
+
+    fuzz(check, data=st.data())
+
+
+def test_bytes_of_audio_files(fuzz, tmp_path):
+    files = []
+    for kind, subtype in (
+        ("WAV", "PCM_16"),
+        ("WAV", "FLOAT"),
+        ("FLAC", "PCM_16"),
+        ("OGG", "VORBIS"),
+        ("AIFF", "PCM_24"),
+    ):
+        buffer = io.BytesIO()
+        soundfile.write(buffer, np.sin(np.arange(1200)), 8000, format=kind, subtype=subtype)
+        files.append(buffer.getvalue())
+
+    def check(data: st.DataObject) -> None:
+        path = tmp_path / "a.wav"
+        path.write_bytes(data.draw(damaged(data.draw(st.sampled_from(files)))))
+        with harmless(tmp_path):
+            samples = audio.read_mono(path, 8000)
+            assert samples.ndim == 1 and np.isfinite(samples).all()
+
+    fuzz(check, data=st.data())
+
+
+def test_bytes_of_checkpoints(fuzz, make_run, tmp_path):
+    run = make_run()
+    config = cli.run_config(RunFolder.open(run), [])
+    network = build(config, "model.network")
+    whole = (run / "checkpoints/best.pt").read_bytes()
+
+    def check(content: bytes) -> None:
+        (tmp_path / "best.pt").write_bytes(content)
+        with harmless(tmp_path):
+            checkpoint.load_network(tmp_path / "best.pt", network, CPU)
+
+    fuzz(check, content=damaged(whole))
+
+
+def test_states(fuzz, speech_folder, tmp_path):
+    common = ["data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/cache", *TINY]
+    parts = build_parts(cli.compose_config("config", common), CPU, Processes())
+    path = tmp_path / "last.pt"
+    state = {
+        "progress": Progress().state_dict(),
+        "network": parts.network.state_dict(),
+        "optimizer": parts.optimizer.state_dict(),
+        "clipper": parts.clipping.clipper.state_dict(),
+        "loss_scale": {},
+        "random": [[torch.get_rng_state()]],
+    }
+    tensors = st.sampled_from(
+        [torch.zeros(3), torch.zeros(0, 2), torch.tensor(float("nan")), torch.arange(4), torch.ones(2, 2) > 0]
+    )
+    values = st.recursive(
+        st.one_of(st.none(), st.integers(-(2**40), 2**40), st.floats(), st.text(max_size=4), tensors),
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
+        max_leaves=5,
+    )
+
+    def nodes(node: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else []:
+            yield (*way, key)
+            yield from nodes(node[key], (*way, key))
+
+    def replaced(node: Any, way: tuple[Any, ...], value: Any) -> Any:
+        if not way:
+            return value
+        if isinstance(node, list):
+            return [replaced(item, way[1:], value) if i == way[0] else item for i, item in enumerate(node)]
+        return type(node)(
+            (key, replaced(item, way[1:], value) if key == way[0] else item) for key, item in node.items()
+        )
+
+    def check(way: tuple[Any, ...], value: Any) -> None:
+        checkpoint.save(path, replaced(state, way, value))
+        with harmless(tmp_path):
+            restore(parts, path)
+
+    fuzz(check, way=st.sampled_from(list(nodes(state))), value=values)
+
+
+def test_the_guard_sees_what_it_should(tmp_path):
+    with harmless(tmp_path / "inside"):
+        (tmp_path / "outside").write_text("x")
+        broken_now = list(broken)
+        broken.clear()
+    assert broken_now == [f"wrote {tmp_path}/outside"]
+    with pytest.raises(ValueError, match="^deep inside"), harmless():
+        raise ValueError("deep inside")
+    with harmless():
+        raise InputError("a sentence")
