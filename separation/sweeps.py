@@ -25,7 +25,7 @@ def pass_on(number: int, _: FrameType | None) -> None:
 
 
 class SweepReport(Callback):
-    """Passes on SIGTERM and SIGUSR1; prints a table of the runs, and ends the program with status 1 where one failed."""
+    """Passes on SIGTERM and SIGUSR1; prints a table of the runs; ends the program with status 1 where one failed."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGUSR1):  # a terminal sends SIGINT to all of them itself
