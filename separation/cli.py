@@ -165,7 +165,7 @@ def run_config(folder: RunFolder, overrides: Sequence[str]) -> DictConfig:
         config.data = compose_config("config", data).data
     else:
         config = compose_config("config", overrides, folder.path)
-    rate = compose_config("config", [], folder.path).data.sample_rate
+    rate = (compose_config("config", [], folder.path) if data else config).data.sample_rate
     if config.data.sample_rate != rate:
         raise InputError(f"data.sample_rate={config.data.sample_rate}: the network was trained at {rate} Hz; use that")
     return config
