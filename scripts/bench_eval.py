@@ -1,0 +1,200 @@
+"""What evaluation costs beside the network's bare forward pass, and beside nussl's evaluation of the same mixtures:
+`python scripts/bench_eval.py run=RUN_DIR [num_mixtures=32] [repetitions=5] [output=FILE.json] [threads=2]`.
+
+Alternating in one process, medians, a mixture: the network's forward pass on ready spectrograms; forward, separator,
+inverse STFT and SI-SDR (torch); the oracles; SI-SDR by museval; BSS Eval with 512 taps; and nussl's separators and
+`BSSEvalScale`, one mixture after the other, for models with masks or embeddings. Overrides of the run's settings are
+taken as by evaluate.py.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from export_nussl import export
+from torch import Tensor
+from tqdm import tqdm
+
+from separation import cli
+from separation.assembly import TrainedModel, load_model, set_threads
+from separation.assignment import reorder
+from separation.atomic import write_text
+from separation.compat import nussl
+from separation.data.mixtures import Batch, DrawnMixtures
+from separation.errors import check_count
+from separation.evaluation import ModelEstimator, OracleEstimator, si_sdr_by_museval, si_sdr_by_torch
+from separation.metrics import best_permutation, bss_eval, si_sdr
+from separation.provenance import provenance
+from separation.results import table
+from separation.separators import ORACLES, KMeansSeparator
+
+BATCH = 16
+
+
+class Bench:
+    """One model, some mixtures in batches by length, and what is done with them."""
+
+    def __init__(self, model: TrainedModel, mixtures: DrawnMixtures, count: int, exported: str) -> None:
+        order = sorted(range(min(count, len(mixtures))), key=mixtures.length)
+        self.batches = [mixtures.whole(order[i : i + BATCH]) for i in range(0, len(order), BATCH)]
+        self.model = model
+        self.rate = mixtures.store.sample_rate
+        self.exported = exported
+        self.estimator = ModelEstimator(model.network, model.separator, model.stft, model.device)
+        self.inputs = [
+            (
+                model.stft(batch.sources.sum(1)).abs(),
+                torch.tensor([model.stft.num_frames(length) for length in batch.num_samples.tolist()]),
+            )
+            for batch in self.batches
+        ]
+        self.estimates = [self.separate(batch) for batch in self.batches]
+        self.nussl_scores = np.zeros(0)
+
+    def separate(self, batch: Batch) -> Tensor:
+        """Estimates in the references' order, shape (batch, source, time)."""
+        estimates = self.estimator(batch)
+        return reorder(estimates, best_permutation(estimates, batch.sources))
+
+    @torch.inference_mode()
+    def forward(self) -> None:
+        for magnitude, frames in self.inputs:
+            self.model.network(magnitude, frames)
+
+    def ours(self) -> None:
+        for batch in self.batches:
+            si_sdr_by_torch(self.separate(batch), batch.sources, batch.num_samples)
+
+    def centred_scores(self) -> np.ndarray:
+        """Each mixture's SI-SDR with every signal's mean removed, as BSSEvalScale does first."""
+        scores = []
+        for batch, estimates in zip(self.batches, self.estimates, strict=True):
+            for own, sources, length in zip(estimates, batch.sources, batch.num_samples.tolist(), strict=True):
+                pair = [signal[:, :length] - signal[:, :length].mean(1, keepdim=True) for signal in (own, sources)]
+                scores.append(si_sdr(*pair).mean())
+        return np.array(scores)
+
+    def oracles(self) -> None:
+        for batch in self.batches:
+            for name in ORACLES:
+                estimates = OracleEstimator(name, self.model.stft)(batch)
+                si_sdr_by_torch(estimates, batch.sources, batch.num_samples)
+
+    def museval(self) -> None:
+        for batch, estimates in zip(self.batches, self.estimates, strict=True):
+            si_sdr_by_museval(estimates, batch.sources, batch.num_samples)
+
+    def bss_eval(self) -> None:
+        for batch, estimates in zip(self.batches, self.estimates, strict=True):
+            for sources, own, length in zip(batch.sources, estimates, batch.num_samples.tolist(), strict=True):
+                bss_eval(own[:, :length].numpy(), sources[:, :length].numpy(), num_taps=512)
+
+    def nussl(self) -> None:
+        package = nussl()
+        params = package.STFTParams(self.model.stft.window_length, self.model.stft.hop_length, "sqrt_hann")
+        separators = package.separation.deep
+        rows = []
+        for batch in self.batches:
+            for sources, length in zip(batch.sources, batch.num_samples.tolist(), strict=True):
+                signals = [
+                    package.AudioSignal(
+                        audio_data_array=samples.double().numpy(), sample_rate=self.rate, stft_params=params
+                    )
+                    for samples in [*sources[:, :length], sources[:, :length].sum(0)]
+                ]
+                if isinstance(self.model.separator, KMeansSeparator):
+                    settings = self.model.separator
+                    separator = separators.DeepClustering(
+                        signals[-1], settings.num_sources, model_path=self.exported, mask_type="binary",
+                        n_init=settings.restarts, max_iter=settings.iterations, random_state=settings.seed,
+                    )  # fmt: skip
+                else:
+                    separator = separators.DeepMaskEstimation(signals[-1], model_path=self.exported)
+                evaluation = package.evaluation.BSSEvalScale(signals[:-1], separator(), compute_permutation=True)
+                scores = evaluation.evaluate()
+                rows.append([np.mean(scores[key]["SI-SDR"]) for key in scores if key.startswith("source")])
+        self.nussl_scores = np.array(rows).mean(1)
+
+
+def measure(bench: Bench, repetitions: int) -> dict[str, Any]:
+    """Medians in seconds a mixture, ratios, and how far the scores lie apart."""
+    parts: list[Callable[[], None]] = [
+        bench.forward,
+        bench.ours,
+        bench.oracles,
+        bench.museval,
+        bench.bss_eval,
+        bench.nussl,
+    ]
+    times: dict[str, list[float]] = {part.__name__: [] for part in parts}
+    for _ in tqdm(range(repetitions + 1), desc="repetitions", leave=False):
+        for part in parts:
+            start = time.perf_counter()
+            part()
+            times[part.__name__].append(time.perf_counter() - start)
+    count = sum(len(batch.names) for batch in bench.batches)
+    medians = {name: statistics.median(values[1:]) / count for name, values in times.items()}  # the first warms up
+    difference = np.abs(bench.centred_scores() - bench.nussl_scores).max()
+    return {
+        "mixtures": count,
+        "seconds_a_mixture": medians,
+        "ours_beside_forward": medians["ours"] / medians["forward"],
+        "nussl_beside_ours": medians["nussl"] / medians["ours"],
+        "largest_difference_db": float(difference),
+    }
+
+
+def report(results: dict[str, Any]) -> str:
+    """The results as a table."""
+    titles = {
+        "forward": "network's forward pass",
+        "ours": "forward, separator, inverse STFT, SI-SDR",
+        "oracles": "four oracles and their SI-SDR",
+        "museval": "SI-SDR by museval",
+        "bss_eval": "BSS Eval, 512 taps",
+        "nussl": "nussl: separator and BSSEvalScale",
+    }
+    medians = results["seconds_a_mixture"]
+    rows = [
+        [title, f"{1e3 * medians[name]:.1f}", f"{medians[name] / medians['forward']:.2f}"]
+        for name, title in titles.items()
+    ]
+    return table(["a mixture", "ms", "of the forward pass"], rows) + (
+        f"\n\nnussl takes {results['nussl_beside_ours']:.1f} times as long; the scores of {results['mixtures']}"
+        f" mixtures, without their means, lie within {results['largest_difference_db']:.2g} dB"
+    )
+
+
+def main() -> None:
+    """Measures and prints; writes JSON where an output is named."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(f"{__doc__}\n{(cli.CONF / 'bench_eval.yaml').read_text()}")
+        return
+    own, overrides = cli.split_overrides(arguments, "bench_eval")
+    folder = cli.run_folder(own.run)
+    check_count("num_mixtures", own.num_mixtures)
+    check_count("repetitions", own.repetitions)
+    config = cli.run_config(folder, [*overrides, "device=cpu"])
+    set_threads(config)
+    mixtures = cli.run_data(config, overrides).tests[0]
+    with tempfile.TemporaryDirectory() as temporary:
+        exported = Path(temporary) / "model.pth"
+        export(folder, exported)
+        results = measure(Bench(load_model(folder, config), mixtures, own.num_mixtures, str(exported)), own.repetitions)
+    print(report(results))
+    if own.output is not None:
+        results["provenance"] = provenance(" ".join(["python scripts/bench_eval.py", *arguments]), config.seed)
+        Path(own.output).parent.mkdir(parents=True, exist_ok=True)
+        write_text(Path(own.output), json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    cli.entry_point(main)
