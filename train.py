@@ -44,6 +44,8 @@ def train(config: DictConfig, path: Path) -> None:
                 cli.log_to_file(folder.log)
             log.info("%s: %d parameters, %s", folder.path, num_parameters(parts.network), device)
             trained = trainer.fit(parts, folder, interruption)
+            if trained and processes.is_main:
+                folder.save_config(config)  # a prolonged run's steps
             processes.wait()
             summary = None if trained else load_summary(folder)
             if summary is None:

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from separation import cli
@@ -33,14 +34,26 @@ COLUMNS = (
 
 
 def row(run: RunFolder) -> dict[str, Any] | None:
-    """A run's row; None where it isn't finished."""
+    """A run's row; None where it isn't finished.
+
+    Raises:
+        InputError: its files are damaged.
+    """
     summary = load_summary(run)
     if summary is None or not run.epochs.is_file():
         return None
-    config = OmegaConf.load(run.config)
-    assert isinstance(config, DictConfig)
-    with open(run.epochs, newline="", encoding="utf-8") as file:
-        last = list(csv.DictReader(file))[-1]
+    config = run.load_config()
+    try:
+        with open(run.epochs, newline="", encoding="utf-8") as file:
+            last = list(csv.DictReader(file))[-1]
+        return cells(config, summary, last)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{run.path}: its files are damaged ({reason}); leave it out, or train again") from error
+
+
+def cells(config: DictConfig, summary: dict[str, Any], last: dict[str, str]) -> dict[str, Any]:
+    """A row of a run's settings, summary and last epoch."""
     origin = summary["provenance"]
     return {
         "corpus": config.data._target_.rpartition(".")[2],

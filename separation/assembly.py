@@ -122,6 +122,11 @@ def build_data(config: DictConfig) -> Data:
 
 def build_parts(config: DictConfig, device: torch.device, processes: Processes) -> TrainingParts:
     """What a training run holds, with the initial values of its seed."""
+    if processes.count > config.trainer.batch_size:
+        raise InputError(
+            f"trainer.batch_size={config.trainer.batch_size}: each of the {processes.count} processes needs an excerpt;"
+            f" take {processes.count} or more"
+        )
     data = build_data(config)
     torch.manual_seed(config.seed)
     network = build(config, "model.network").to(device)

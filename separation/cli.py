@@ -33,7 +33,9 @@ CONF = Path(__file__).parent.parent / "conf"
 OVERRIDABLE = ("data=", "data.", "mixing.", "model.separator.", "device=", "threads=")
 LONGEST_NAME = 180
 ERRORS = "errors.txt"
-USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, OSError)
+STOPPED = ".stopped"
+"""Of a sweep that a signal has ended; holds its number."""
+USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, OSError, MemoryError)
 
 
 def sentence(error: BaseException) -> str:
@@ -43,6 +45,8 @@ def sentence(error: BaseException) -> str:
         return f"{key}: has no value; give it one, as in {key}=VALUE"
     if isinstance(error, OSError) and not isinstance(error, InputError) and error.filename:
         return f"{error.filename}: {error.strerror}; give another path (run_dir, data.store, output) or mend this one"
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error or 'of this process'}); take smaller settings or shorter recordings"
     text = str(error)
     if isinstance(error, HydraException):
         text = text.partition("Config search path")[0]
@@ -73,6 +77,7 @@ def fail(error: Exception) -> NoReturn:
 
 def entry_point(main: Callable[[], None]) -> None:
     """Runs a program and ends it with a sentence, not a traceback, where something goes wrong."""
+    logging.raiseExceptions = False  # whoever reads the output may have left
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would print with a traceback
     try:
         main()
@@ -94,12 +99,17 @@ def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]
     def wrapper(config: DictConfig) -> None:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
+        stopped = Path(hydra_config.sweep.dir) / STOPPED
+        if hydra_config.mode == RunMode.MULTIRUN and stopped.exists():
+            return  # a signal has ended the sweep: the jobs that were to come end at once
         try:
             run(config, folder)
         except Interrupted as stop:
             if os.environ.get("RANK", "0") == "0":
                 print(f"{stop}; go on with: {_resuming(hydra_config.overrides.task, folder)}", file=sys.stderr)
-            sys.exit(stop.status)
+            if hydra_config.mode != RunMode.MULTIRUN:
+                sys.exit(stop.status)
+            stopped.write_text(str(stop.number))  # joblib would kill the others at an exception, before they have saved
         except Exception as error:
             if hydra_config.mode != RunMode.MULTIRUN:
                 fail(error)
@@ -113,7 +123,10 @@ def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]
 def _resuming(overrides: Sequence[str], folder: Path) -> str:
     """The command that goes on with a run."""
     kept = [item for item in overrides if not item.startswith(("run_dir=", "trainer.resume="))]
-    return shlex.join(["python", "train.py", *kept, f"run_dir={folder}", "trainer.resume=true"])
+    place = str(folder) if re.fullmatch(r"[\w./-]+", str(folder)) else "'" + str(folder).replace("'", r"\'") + "'"
+    count = os.environ.get("WORLD_SIZE", "1")
+    program = ["python", "train.py"] if count == "1" else ["torchrun", f"--nproc-per-node={count}", "train.py"]
+    return shlex.join([*program, *kept, f"run_dir={place}", "trainer.resume=true"])
 
 
 def folder_name(overrides: str) -> str:
@@ -154,7 +167,7 @@ def run_config(folder: RunFolder, overrides: Sequence[str]) -> DictConfig:
         InputError: the saved settings are damaged, or an override would change what the network was trained for.
         HydraException: an override names no setting of the run.
     """
-    folder.check_config()
+    folder.load_config()
     for override in overrides:
         if not override.startswith(OVERRIDABLE):
             raise InputError(f"{override}: a trained run takes overrides of {', '.join(OVERRIDABLE)} only")

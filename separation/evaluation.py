@@ -202,6 +202,9 @@ class Evaluator:
 
 def write_audio(folder: Path, references: Tensor, estimates: Tensor, sample_rate: int) -> None:
     """Writes `mixture.wav`, and `reference_N.wav` and `estimate_N.wav` for each source, shape (source, time)."""
+    for path in (folder, folder.parent):
+        if path.is_symlink():
+            raise InputError(f"{path}: is a link; audio is written into the run's own folder only, so remove it")
     folder.mkdir(parents=True, exist_ok=True)
     audio.write(folder / "mixture.wav", references.sum(0).numpy(), sample_rate)
     for number, (reference, estimate) in enumerate(zip(references, estimates, strict=True), start=1):

@@ -1,12 +1,15 @@
 """Signals that ask a program to stop: SIGINT (Ctrl-C), SIGTERM, and SIGUSR1 (by Slurm, before a job's end)."""
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+TOGETHER_SECONDS = 2.0
 
 
 class Interrupted(BaseException):
@@ -30,7 +33,7 @@ class Interrupted(BaseException):
 class Interruption:
     """Turns the signals into `Interrupted`: at once, or, inside `deferred`, when `check` asks.
 
-    A second signal is not deferred.
+    A second signal is not deferred, unless it comes with the first: a terminal and a sweep may send the same one.
 
     Attributes:
         number: of the signal that came while they were deferred; 0: none.
@@ -39,6 +42,15 @@ class Interruption:
     def __init__(self) -> None:
         self.number = 0
         self._is_deferred = False
+        self._since = 0.0
+        # torchrun is the parent of the processes that it starts; where it dies, it may not have stopped them.
+        self._parent = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
+
+    def asked(self) -> int:
+        """The signal that came while they were deferred; SIGTERM where torchrun is gone; or 0."""
+        if self._parent not in (None, os.getppid()):
+            self.number = self.number or signal.SIGTERM
+        return self.number
 
     @contextmanager
     def handled(self) -> Iterator[None]:
@@ -63,6 +75,9 @@ class Interruption:
             self._is_deferred = False
 
     def _receive(self, number: int, _: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.number and now - self._since < TOGETHER_SECONDS:
+            return
         if not self._is_deferred or self.number:
             raise Interrupted(number)
-        self.number = number
+        self.number, self._since = number, now

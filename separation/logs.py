@@ -83,6 +83,13 @@ class MetricsLog:
 
 def _cut(path: Path, columns: tuple[str, ...], step: int) -> None:
     """Leaves the header and the rows up to a step; a row that a crash cut short goes too."""
+    try:
+        _copy(path, columns, step)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _copy(path: Path, columns: tuple[str, ...], step: int) -> None:
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         kept = csv.DictWriter(file, columns)
         kept.writeheader()

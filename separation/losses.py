@@ -103,7 +103,8 @@ def whitened_kmeans(embedding: Tensor, assignment: Tensor, weight: Tensor) -> Te
     trace = gram.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None]
     # A silent utterance has no bins: its Gram matrix is zero, and the identity in its place makes the loss D.
     ridge = torch.where(trace > 0, 1e-6 / size * trace, 1.0)
-    factor = torch.linalg.cholesky(gram + ridge * torch.eye(size, device=gram.device, dtype=gram.dtype))
+    factor, failed = torch.linalg.cholesky_ex(gram + ridge * torch.eye(size, device=gram.device, dtype=gram.dtype))
+    factor = factor.masked_fill(failed[:, None, None] > 0, torch.nan)  # V holds NaN: so does the loss
     scale = torch.where(counts > 0, counts, 1.0).rsqrt().unsqueeze(1)
     whitened = torch.linalg.solve_triangular(factor, cross * scale, upper=False)
     return size - whitened.square().sum((1, 2))

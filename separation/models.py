@@ -71,8 +71,8 @@ class Network(nn.Module):
 
 def _blstm(window_length: int, hidden_size: int, num_layers: int, dropout: float) -> dict[str, Any]:
     """What nussl's builders need for the part that all networks share."""
-    check_count("model.hidden_size", hidden_size)
-    check_count("model.num_layers", num_layers)
+    check_count("model.hidden_size", hidden_size, maximum=8192)
+    check_count("model.num_layers", num_layers, maximum=64)
     check_number("model.dropout", dropout, 0, 0.99)
     return {
         "num_features": window_length // 2 + 1,
@@ -115,7 +115,7 @@ def deep_clustering(
         embedding_size: dimensions of the embedding; the paper's is 20.
         activation: before the normalisation; the paper's is "sigmoid".
     """
-    check_count("model.embedding_size", embedding_size, minimum=2)
+    check_count("model.embedding_size", embedding_size, minimum=2, maximum=1024)
     check_choice("model.activation", activation, EMBEDDING_ACTIVATIONS)
     builders = compat.nussl().ml.networks.builders
     core = _blstm(window_length, hidden_size, num_layers, dropout)
@@ -143,7 +143,7 @@ def chimera(
         embedding_size, embedding_activation: as `deep_clustering`.
         num_sources, mask_activation: as `mask_inference`.
     """
-    check_count("model.embedding_size", embedding_size, minimum=2)
+    check_count("model.embedding_size", embedding_size, minimum=2, maximum=1024)
     check_choice("model.embedding_activation", embedding_activation, EMBEDDING_ACTIVATIONS)
     check_choice("model.activation", mask_activation, MASK_ACTIVATIONS)
     return Network(

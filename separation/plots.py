@@ -36,6 +36,8 @@ def spectrogram_figure(folder: Path) -> Figure:
     if not (folder / "mixture.wav").is_file():
         raise InputError(f"{folder}: holds no mixture.wav; give one of the folders in a run's audio folder")
     count = len(list(folder.glob("reference_*.wav")))
+    if not count:
+        raise InputError(f"{folder}: holds no reference_1.wav; give one of the folders in a run's audio folder")
     size = (9, 2.2 * (count + 1))
     figure, axes = plt.subplots(count + 1, 2, figsize=size, sharex=True, sharey=True, layout="constrained")
     names: list[tuple[str, str | None]] = [("mixture", None)]
@@ -80,6 +82,8 @@ def training_figure(folders: Sequence[RunFolder]) -> Figure:
         missing = {"step", "train/loss", "train/grad_norm", "train/clip_threshold"} - set(steps)
         if missing:
             raise InputError(f"{folder.steps}: has no column {', '.join(sorted(missing))}; was it written by train.py?")
+        if not ((np.diff(steps["step"], prepend=0) > 0).all() and steps["step"][-1] < 1e12):
+            raise InputError(f"{folder.steps}: its steps don't rise from 1 on; was it written by train.py?")
         color = f"C{number}"
         losses.plot(*_smooth(steps["step"], steps["train/loss"]), color=color, label=name)
         norms.plot(*_smooth(steps["step"], steps["train/grad_norm"]), color=color, label=name)
@@ -101,6 +105,8 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: there is no such file, it holds no rows, or something else than numbers.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no file; give a folder that train.py wrote")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             header, *rows = list(csv.reader(file)) or [[]]
@@ -112,6 +118,8 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
         rows.pop()  # of a run that is being written
     if not rows:
         raise InputError(f"{path}: holds no rows; train for at least one step")
+    if len(set(header)) < len(header):
+        raise InputError(f"{path}: has two columns of one name; was it written by train.py?")
     columns: dict[str, list[float]] = {name: [] for name in header}
     for number, row in enumerate(rows, start=1):
         try:

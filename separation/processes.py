@@ -129,8 +129,8 @@ def joined(device: torch.device) -> Iterator[Processes]:
         if not isinstance(error, dist.DistError) and not any(word in str(error) for word in LOST):
             raise
         raise InputError(
-            f"torchrun: process {rank} of {count} lost another one ({str(error).splitlines()[0][:200]}); the last"
-            " checkpoint is whole: start again with trainer.resume=true"
+            f"torchrun: process {rank} of {count} lost another one ({str(error).splitlines()[0][:200]}); where that one"
+            " gives no reason itself, start again with trainer.resume=true: the last checkpoint is whole"
         ) from error
     finally:
         if dist.is_initialized():

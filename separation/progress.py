@@ -31,7 +31,7 @@ class Progress:
     """How many steps in a row those were."""
 
     def count(self, loss: float, clip: ClipResult, names: list[str]) -> None:
-        """Takes note of a step on the mixtures `names`."""
+        """Takes note of a step on the mixtures `names`; without names it can't be their fault."""
         self.step += 1
         self.clipped += clip.clipped
         self.skipped += not clip.should_step
@@ -39,7 +39,7 @@ class Progress:
             self.loss_sum += loss
             self.counted += 1
             self.faults, self.faulty_steps = [], 0
-        else:
+        elif names:
             self.faults += names
             self.faulty_steps += 1
 

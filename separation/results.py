@@ -14,21 +14,26 @@ ORACLE_TITLES = {
     "phase_sensitive": "phase-sensitive mask",
 }
 
+LARGEST_SUMMARY = 1_000_000
+"""In bytes."""
+
 
 def load_summary(folder: RunFolder) -> dict[str, Any] | None:
     """A run's `summary.json`, or None where it isn't there, whole."""
     try:
+        if not folder.summary.is_file() or folder.summary.stat().st_size > LARGEST_SUMMARY:
+            return None
         summary = json.loads(folder.summary.read_text(encoding="utf-8"))
         for scores in summary["splits"].values():
             float(scores["si_sdr"] + scores["si_sdr_improvement"] + scores["num_mixtures"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None
     return summary
 
 
 def find_runs(root: Path) -> list[RunFolder]:
     """Every run folder below `root`, finished or not, sorted by path."""
-    return [RunFolder(file.parent) for file in sorted(root.rglob("config.yaml"))]
+    return [RunFolder(file.parent) for file in sorted(root.rglob("config.yaml")) if file.is_file()]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -25,7 +25,7 @@ MAY_CHANGE = (
 GROUPS = ("data", "model", "clip", "optimizer", "trainer", "evaluation", "mixing", "stft")
 VALUES = ("seed", "device", "threads", "run_dir", "experiment")
 """The keys of a run's settings."""
-LARGEST_CONFIG = 100_000
+LARGEST_CONFIG = 1_000_000
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -90,9 +90,14 @@ class RunFolder:
                 f"run_dir={self.path}: holds a run already; trainer.resume=true goes on with it; otherwise choose"
                 " another folder or remove this one"
             )
+        self._check_links()
+        if not self.last.is_file() and (self.best.is_file() or self.summary.is_file()):
+            raise InputError(
+                f"run_dir={self.path}: its checkpoints/last.pt is gone, so the run can't be resumed; copy best.pt to"
+                " last.pt to go on from there, or choose another folder"
+            )
         if self.config.is_file():
-            self.check_config()
-            before, now = _settings(OmegaConf.load(self.config)), _settings(config)
+            before, now = _settings(self.load_config()), _settings(config)
             changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
             changed = [key for key in changed if not key.startswith(MAY_CHANGE)]
             if changed:
@@ -100,7 +105,18 @@ class RunFolder:
                 raise InputError(f"{values}: not as in the run that {self.path} holds; take its settings to resume it")
         for leftover in self.last.parent.glob(".*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()
+        if not self.config.is_file():
+            self.save_config(config)
+
+    def save_config(self, config: DictConfig) -> None:
+        """Writes the settings, resolved."""
         atomic.write_text(self.config, OmegaConf.to_yaml(config, resolve=True))
+
+    def _check_links(self) -> None:
+        """Raises InputError where what a run writes would be written somewhere else."""
+        for path in (*vars(self).values(), self.last.parent):
+            if path != self.path and path.is_symlink():
+                raise InputError(f"{path}: is a link; a run writes into its own folder only, so remove it")
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -114,20 +130,29 @@ class RunFolder:
             raise InputError(f"run={path}: is no run folder (it has no config.yaml); give one that train.py wrote")
         if not folder.best.is_file():
             raise InputError(f"run={path}: has no checkpoints/best.pt; train it for at least one epoch first")
+        folder._check_links()
         return folder
 
-    def check_config(self) -> None:
-        """Raises InputError unless the saved settings are such as `create` writes: plain values under known keys.
+    def load_config(self) -> DictConfig:
+        """The saved settings.
 
-        References (YAML's aliases, OmegaConf's interpolations) and Hydra's own keys could make a small file large, read
-        the environment, or fetch other files.
+        Raises:
+            InputError: they aren't such as `save_config` writes: plain values under known keys. References (YAML's
+                aliases, OmegaConf's interpolations) and Hydra's own keys could make a small file large, read the
+                environment, or fetch other files.
         """
         try:
             if self.config.stat().st_size > LARGEST_CONFIG:
                 raise InputError(f"{self.config}: is larger than {LARGEST_CONFIG} bytes; restore it or train again")
             text = self.config.read_text(encoding="utf-8")
-            if "${" in text or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-                raise InputError(f"{self.config}: holds references (${{...}} or *...); a run's settings have none")
+            if (
+                "${" in text
+                or "@package" in text
+                or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
+            ):
+                raise InputError(
+                    f"{self.config}: holds references (${{...}}, *..., @package); a run's settings have none"
+                )
             config = OmegaConf.create(text)
         except InputError:
             raise
@@ -139,6 +164,8 @@ class RunFolder:
         if groups != set(GROUPS) or unknown:
             what = ", ".join(sorted(map(str, unknown))) or f"no {', '.join(sorted(set(GROUPS) - groups))}"
             raise InputError(f"{self.config}: holds no settings of a run ({what}); restore it or train again")
+        assert isinstance(config, DictConfig)
+        return config
 
 
 def _settings(config: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -10,8 +11,8 @@ import psutil
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from separation.cli import ERRORS
-from separation.interruption import Interrupted
+from separation.cli import ERRORS, STOPPED
+from separation.interruption import SIGNALS, Interrupted
 from separation.results import find_runs, runs_table
 
 
@@ -21,20 +22,26 @@ def pass_on(number: int, _: FrameType | None) -> None:
     if not children:
         raise Interrupted(number)
     for child in children:
-        child.send_signal(number)
+        with suppress(psutil.NoSuchProcess):
+            child.send_signal(number)
 
 
 class SweepReport(Callback):
     """Passes on SIGTERM and SIGUSR1; prints a table of the runs; ends the program with status 1 where one failed."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        for number in (signal.SIGTERM, signal.SIGUSR1):  # a terminal sends SIGINT to all of them itself
+        for number in SIGNALS:
             signal.signal(number, pass_on)
-        (Path(config.hydra.sweep.dir) / ERRORS).unlink(missing_ok=True)
+        for name in (ERRORS, STOPPED):
+            (Path(config.hydra.sweep.dir) / name).unlink(missing_ok=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         root = Path(config.hydra.sweep.dir)
         print(f"\n{root}\n{runs_table(find_runs(root), root)}")
+        if (root / STOPPED).is_file():
+            number = int((root / STOPPED).read_text())
+            print("stopped; the same command with trainer.resume=true goes on", file=sys.stderr)
+            sys.exit(128 + number)
         errors = root / ERRORS
         if errors.is_file():
             lines = errors.read_text(encoding="utf-8").splitlines()

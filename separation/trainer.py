@@ -83,16 +83,14 @@ class Trainer:
             InputError: training diverges, or the folder can't be written or resumed.
             Interrupted: a signal came; the checkpoint is written.
         """
-        if parts.processes.count > self.batch_size:
-            raise InputError(f"trainer.batch_size={self.batch_size}: fewer than the {parts.processes.count} processes")
         progress = restore(parts, folder.last) if self.resume and folder.last.is_file() else Progress()
         run = _Run(self, parts, folder, progress)
         if progress.validated >= run.total:
             return False
         run.reopen_epoch()
         if parts.processes.is_main:
-            folder.summary.unlink(missing_ok=True)  # until the longer run is scored, there is none
             run.recorder = Recorder(folder, progress.step, progress.validated, run.total, self.progress)
+            folder.summary.unlink(missing_ok=True)  # until the longer run is scored, there is none
         with closing(run.recorder) if run.recorder else nullcontext(), interruption.deferred():
             run.train(interruption)
         return True
@@ -143,10 +141,12 @@ class _Run:
         all processes have to agree on."""
         began = time.perf_counter()
         loss, clip = train_step(self.parts, batch, self.weight)
-        asked = torch.tensor([interruption.number > 0, self._is_due()], dtype=torch.float64, device=loss.device)
+        asked = torch.tensor([interruption.asked() > 0, self._is_due()], dtype=torch.float64, device=loss.device)
         mean = loss.double().reshape(1) / self.parts.processes.count
         value, stop, due = self.parts.processes.sum(torch.cat([mean, asked])).tolist()
-        self.progress.count(value, clip, list(batch.names))
+        scaler = self.parts.precision.scaler
+        overflow = scaler.is_enabled() and math.isfinite(value) and scaler.get_scale() >= 1  # its own business
+        self.progress.count(value, clip, [] if overflow else list(batch.names))
         self.progress.seconds = time.perf_counter() - self.start
         if self.recorder:
             self.recorder.step(

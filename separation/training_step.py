@@ -85,7 +85,8 @@ def train_step(parts: TrainingParts, batch: Batch, weight: float = 1.0) -> tuple
     scaler, optimizer = parts.precision.scaler, parts.optimizer
     optimizer.zero_grad()
     loss = weight * batch_loss(parts, parts.replica or parts.network, batch)
-    scaler.scale(loss).backward()
+    # A loss that isn't finite may have finite gradients; times NaN they have none, and the step is left out.
+    scaler.scale(loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)).backward()
     if scaler.is_enabled() and not getattr(optimizer, "_step_supports_amp_scaling", False):
         scaler.unscale_(optimizer)
     parts.clipping.result = None

@@ -245,6 +245,7 @@ def test_states(fuzz, speech_folder, tmp_path):
         "optimizer": parts.optimizer.state_dict(),
         "clipper": parts.clipping.clipper.state_dict(),
         "loss_scale": {},
+        "recordings": parts.data.train.store.digest(),
         "random": [[torch.get_rng_state()]],
     }
     tensors = st.sampled_from(

@@ -33,14 +33,9 @@ class StopAt(Interruption):
         super().__init__()
         self.left = steps
 
-    @property
-    def number(self) -> int:
+    def asked(self) -> int:
         self.left -= 1  # asked once a step
         return signal.SIGTERM if self.left < 0 else 0
-
-    @number.setter
-    def number(self, value: int) -> None:
-        pass
 
 
 @pytest.fixture

@@ -45,8 +45,9 @@ class Corpus(ABC):
 
     def __post_init__(self) -> None:
         check_count("data.sample_rate", self.sample_rate, minimum=1000, maximum=384_000)
-        for key in ("num_train", "num_valid", "num_test"):
-            check_count(f"data.{key}", getattr(self, key))
+        check_count("data.num_train", self.num_train)
+        for key in ("num_valid", "num_test"):
+            check_count(f"data.{key}", getattr(self, key), maximum=1_000_000)
         check_path("data.store", self.store)
 
     @property

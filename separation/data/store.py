@@ -59,6 +59,10 @@ class SampleStore:
         if not whole or not all(utterance.rms > 0 for utterance in self.utterances):
             raise InputError(f"{folder}: is damaged (index.csv and samples.i16 don't fit); remove it to build it again")
 
+    def digest(self) -> str:
+        """A fingerprint of what the store holds: names, speakers, splits, lengths and levels, not where it comes from."""
+        return hashlib.sha256(repr(self.utterances).encode()).hexdigest()
+
     def read(self, utterance: Utterance, offset: int, num_samples: int) -> np.ndarray:
         """`num_samples` samples from `offset` on at the recording's level, float32, shape (num_samples,)."""
         first = utterance.start + offset
