@@ -5,6 +5,7 @@ every function here does nothing.
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,7 +70,9 @@ class Processes:
             for name, child in module.named_children():
                 if type(child) is nn.BatchNorm1d:
                     setattr(module, name, JointBatchNorm(child))
-        return DistributedDataParallel(network, broadcast_buffers=False)
+        with warnings.catch_warnings():  # its new name is unknown to older torch
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(network, broadcast_buffers=False)
 
 
 class JointBatchNorm(nn.BatchNorm1d):

@@ -180,6 +180,31 @@ def test_a_strangers_settings_build_nothing_else(case, make_run, tmp_path):
         use()
 
 
+def test_links_lead_nowhere(make_run, tmp_path):
+    run = shutil.copytree(make_run(), tmp_path / "run")
+    shutil.rmtree(run / "audio")
+    (tmp_path / "victim").mkdir()
+    (run / "audio").symlink_to(tmp_path / "victim")
+    result = run_program("evaluate.py", f"run={run}", cwd=make_run().parent)
+    assert result.returncode == 1 and "audio: is a link; a run writes into its own folder only" in result.stderr
+    assert not list((tmp_path / "victim").iterdir())
+
+
+def test_tables_of_hostile_runs(make_run, tmp_path):
+    run = shutil.copytree(make_run(), tmp_path / "run")
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("clip:", "clip: &a\n  x: *a\nb:", 1))
+    result = run_program("scripts/collect_results.py", run, tmp_path / "out.csv", cwd=tmp_path)
+    assert result.returncode == 1 and "holds references" in result.stderr
+    shutil.copy(make_run() / "config.yaml", run)
+    (run / "epochs.csv").write_text("epoch,step\n")
+    result = run_program("scripts/collect_results.py", run, tmp_path / "out.csv", cwd=tmp_path)
+    assert result.returncode == 1 and "its files are damaged" in result.stderr
+    (run / "summary.json").unlink()
+    os.mkfifo(run / "summary.json")
+    result = run_program("scripts/collect_results.py", run, tmp_path / "out.csv", cwd=tmp_path)
+    assert result.returncode == 0 and "1 unfinished" in result.stdout
+
+
 def test_yaml_that_unfolds_is_refused(make_run, tmp_path):
     run = shutil.copytree(make_run(), tmp_path / "run")
     bomb = "a: &a [x, x]\n" + "".join(

@@ -36,8 +36,9 @@ def state(parts: TrainingParts) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
-def test_a_bad_batch_leaves_parameters_optimizer_history_and_normalisation_as_they_were(value, make_parts):
-    parts = make_parts()
+@pytest.mark.parametrize("model", ["mask_inference", "waveform", "deep_clustering", "whitened_kmeans", "chimera"])
+def test_a_bad_batch_leaves_parameters_optimizer_history_and_normalisation_as_they_were(model, value, make_parts):
+    parts = make_parts(f"model={model}")
     good = parts.data.train.excerpts(range(2), 4000)
     train_step(parts, good)
     before = state(parts)
@@ -49,6 +50,17 @@ def test_a_bad_batch_leaves_parameters_optimizer_history_and_normalisation_as_th
     loss, result = train_step(parts, good)
     assert result.should_step and math.isfinite(loss)
     assert not any(torch.equal(*pair) for pair in zip(before[-1:], state(parts)[-1:], strict=True))
+
+
+def test_an_infinite_loss_with_finite_gradients_is_left_out_too(make_parts):
+    parts = make_parts()
+    batch, loss = parts.data.train.excerpts(range(2), 4000), parts.loss
+    train_step(parts, batch)
+    before = state(parts)
+    object.__setattr__(parts, "loss", lambda outputs, feats: loss(outputs, feats) + math.inf)
+    value, result = train_step(parts, batch)
+    assert math.isinf(value) and not result.should_step
+    assert all(torch.equal(*pair) for pair in zip(before, state(parts), strict=True))
 
 
 def test_a_scaled_loss_takes_the_same_steps_and_an_overflow_is_left_out(make_parts):

@@ -3,6 +3,8 @@
 import csv
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +160,34 @@ def test_other_settings_are_refused(fit, tmp_path):
     with pytest.raises(InputError, match="holds a run already; trainer.resume=true goes on with it"):
         fit("run")
     assert (tmp_path / "run/config.yaml").read_bytes() == before
+
+
+def test_a_missing_checkpoint_costs_nothing(fit, tmp_path):
+    fit("run")
+    (tmp_path / "run/checkpoints/last.pt").unlink()
+    before = (tmp_path / "run/steps.csv").read_bytes()
+    with pytest.raises(InputError, match="its checkpoints/last.pt is gone, so the run can't be resumed; copy best.pt"):
+        fit("run", "trainer.resume=true")
+    assert (tmp_path / "run/steps.csv").read_bytes() == before
+    (tmp_path / "run/checkpoints/last.pt").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="last.pt: is a link"):
+        fit("run", "trainer.resume=true")
+
+
+def test_other_recordings_are_refused(fit, speech_folder, tmp_path):
+    fit("run", stop=2)
+    shutil.copytree(speech_folder, tmp_path / "same")
+    shutil.copytree(speech_folder, tmp_path / "fewer")
+    (tmp_path / "fewer/anna/0.wav").unlink()
+    with pytest.raises(InputError, match="data.root: its recordings are not those that"):
+        fit("run", "trainer.resume=true", f"data.root={tmp_path}/fewer")
+    assert fit("run", "trainer.resume=true", f"data.root={tmp_path}/same") is not None
+
+
+def test_the_command_that_goes_on_survives_shell_and_hydra():
+    command = shlex.split(cli._resuming(["clip.p=5", "run_dir=x", "trainer.resume=false"], Path("runs/a=1,b's")))
+    assert command[:3] == ["python", "train.py", "clip.p=5"]
+    assert cli.compose_config("config", command[2:]).run_dir == "runs/a=1,b's"
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(fit, tmp_path):

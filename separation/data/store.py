@@ -60,7 +60,7 @@ class SampleStore:
             raise InputError(f"{folder}: is damaged (index.csv and samples.i16 don't fit); remove it to build it again")
 
     def digest(self) -> str:
-        """A fingerprint of what the store holds: names, speakers, splits, lengths and levels, not where it comes from."""
+        """A fingerprint of what the store holds: names, speakers, splits, lengths and levels."""
         return hashlib.sha256(repr(self.utterances).encode()).hexdigest()
 
     def read(self, utterance: Utterance, offset: int, num_samples: int) -> np.ndarray:
