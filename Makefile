@@ -11,11 +11,14 @@ export PATH := $(abspath $(BIN)):$(PATH)
 demo: $(BIN)/installed
 	recipes/demo/run.sh
 
+# Two files at a time; OMP_NUM_THREADS: a core each.
+PYTEST = OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile
+
 test: lint $(BIN)/installed-for-tests
-	pytest
+	$(PYTEST)
 
 quicktest: lint $(BIN)/installed-for-tests
-	pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # What CI does with 5 kills and 2,000 inputs, done with more: about 40 minutes.
 stress: $(BIN)/installed-for-tests
