@@ -17,4 +17,4 @@ python train.py "${common[@]}" run_dir=runs/fsdd_masks model=mask_inference,wave
 python train.py "${common[@]}" run_dir=runs/fsdd_embeddings model=whitened_kmeans,chimera trainer.max_steps=1600 "$@"
 # Deep clustering is slow to begin, and wants many steps rather than long excerpts.
 python train.py "${common[@]}" run_dir=runs/fsdd_deep_clustering model=deep_clustering \
-    trainer.max_steps=3500 trainer.batch_size=8 trainer.excerpt_frames=100 "$@"
+    trainer.max_steps=3000 trainer.batch_size=8 trainer.excerpt_frames=100 "$@"
