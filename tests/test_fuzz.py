@@ -68,7 +68,7 @@ def harmless(*folders: Path) -> Iterator[None]:
 @pytest.fixture
 def fuzz(request) -> Callable[..., None]:
     """Calls a function with so many inputs."""
-    count = max(1, request.config.getoption("--inputs") // KINDS)
+    count = -(-request.config.getoption("--inputs") // KINDS)
 
     def run(function: Callable[..., None], **inputs: st.SearchStrategy[Any]) -> None:
         phases = [Phase.explicit, Phase.generate, Phase.shrink]
