@@ -93,12 +93,13 @@ def test_a_folder_removed_while_training_is_named(speech_folder, tmp_path):
     assert process.returncode == 1 and "its folder is gone; was the run folder removed" in error, error
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_named(speech_folder, tmp_path):
-    (tmp_path / "closed").mkdir(mode=0o500)
-    arguments = ["data=folder", f"data.root={speech_folder}", "run_dir=closed/run", *TINY]
-    result = run_program("train.py", *arguments, cwd=tmp_path)
-    assert result.returncode == 1 and "closed" in result.stderr and "Traceback" not in result.stderr
+def test_a_read_only_folder_is_named(small_disk, speech_folder, tmp_path):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    arguments = ["data=folder", f"data.root={speech_folder}", *TINY]
+    for place in ("run_dir", "data.store"):
+        result = run_program("train.py", *arguments, f"{place}={small_disk}/new", cwd=tmp_path)
+        assert result.returncode == 1 and "Traceback" not in result.stderr
+        assert f"{small_disk}" in result.stderr and "Read-only file system" in result.stderr
 
 
 def test_a_write_that_fails_leaves_no_temporary_file(tmp_path):

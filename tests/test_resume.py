@@ -152,6 +152,14 @@ def test_checkpoints_come_as_often_as_asked(fit, tmp_path, monkeypatch):
     assert [step for name, step in saved if name == "last.pt"][:3] == [1, 2, 3]
 
 
+def test_a_clock_that_is_set_back_changes_nothing(fit, tmp_path, monkeypatch):
+    fit("whole")
+    fit("parts", stop=3)
+    monkeypatch.setattr(time, "time", iter(range(10**9, 0, -3600)).__next__)
+    fit("parts", "trainer.resume=true", "trainer.checkpoint_minutes=0.01")
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
 def test_other_settings_are_refused(fit, tmp_path):
     fit("run", stop=2)
     before = (tmp_path / "run/config.yaml").read_bytes()
