@@ -67,12 +67,14 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Inside, the first signal waits in `number`."""
+        """Inside, the first signal waits in `number`; at the end it counts, if nobody has asked for it."""
         self._is_deferred = True
         try:
             yield
         finally:
             self._is_deferred = False
+        if self.number:
+            raise Interrupted(self.number)
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         now = time.monotonic()
