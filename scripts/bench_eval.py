@@ -2,9 +2,9 @@
 `python scripts/bench_eval.py run=RUN_DIR [num_mixtures=32] [repetitions=5] [output=FILE.json] [threads=2]`.
 
 Alternating in one process, medians, a mixture: the network's forward pass on ready spectrograms; forward, separator,
-inverse STFT and SI-SDR (torch); the oracles; SI-SDR by museval; BSS Eval with 512 taps; and nussl's separators and
-`BSSEvalScale`, one mixture after the other, for models with masks or embeddings. Overrides of the run's settings are
-taken as by evaluate.py.
+inverse STFT and SI-SDR (torch); the oracles; SI-SDR by museval; BSS Eval with 512 taps, ours and museval's; writing
+audio; and nussl's separators and `BSSEvalScale`, one mixture after the other, for models with masks or embeddings.
+Overrides of the run's settings are taken as by evaluate.py.
 """
 
 import json
@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from separation import cli
 from separation.assembly import TrainedModel, load_model, set_threads
 from separation.assignment import reorder
 from separation.atomic import write_text
+from separation.bss_eval import bss_eval
 from separation.compat import nussl
 from separation.data.mixtures import Batch, DrawnMixtures
 from separation.errors import check_count
-from separation.evaluation import ModelEstimator, OracleEstimator, si_sdr_by_museval, si_sdr_by_torch
-from separation.metrics import best_permutation, bss_eval, si_sdr
+from separation.evaluation import ModelEstimator, OracleEstimator, si_sdr_by_museval, si_sdr_by_torch, write_audio
+from separation.metrics import best_permutation, bss_eval_by_museval, si_sdr
 from separation.provenance import provenance
 from separation.results import table
 from separation.separators import ORACLES, KMeansSeparator
@@ -56,7 +57,7 @@ class Bench:
             for batch in self.batches
         ]
         self.estimates = [self.separate(batch) for batch in self.batches]
-        self.nussl_scores = np.zeros(0)
+        self.nussl_scores = self.full_scores = self.museval_full_scores = np.zeros(0)
 
     def separate(self, batch: Batch) -> Tensor:
         """Estimates in the references' order, shape (batch, source, time)."""
@@ -91,10 +92,23 @@ class Bench:
         for batch, estimates in zip(self.batches, self.estimates, strict=True):
             si_sdr_by_museval(estimates, batch.sources, batch.num_samples)
 
-    def bss_eval(self) -> None:
+    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each mixture's estimates and references, shape (source, time)."""
         for batch, estimates in zip(self.batches, self.estimates, strict=True):
             for sources, own, length in zip(batch.sources, estimates, batch.num_samples.tolist(), strict=True):
-                bss_eval(own[:, :length].numpy(), sources[:, :length].numpy(), num_taps=512)
+                yield own[:, :length].numpy(), sources[:, :length].numpy()
+
+    def bss_eval(self) -> None:
+        self.full_scores = np.array([bss_eval(*pair, num_taps=512) for pair in self.pairs()])
+
+    def museval_bss_eval(self) -> None:
+        self.museval_full_scores = np.array([bss_eval_by_museval(*pair, num_taps=512) for pair in self.pairs()])
+
+    def files(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for number, (estimates, sources) in enumerate(self.pairs()):
+                pair = torch.from_numpy(sources), torch.from_numpy(estimates)
+                write_audio(Path(folder) / "audio" / str(number), *pair, self.rate)
 
     def nussl(self) -> None:
         package = nussl()
@@ -131,6 +145,8 @@ def measure(bench: Bench, repetitions: int) -> dict[str, Any]:
         bench.oracles,
         bench.museval,
         bench.bss_eval,
+        bench.museval_bss_eval,
+        bench.files,
         bench.nussl,
     ]
     times: dict[str, list[float]] = {part.__name__: [] for part in parts}
@@ -148,6 +164,8 @@ def measure(bench: Bench, repetitions: int) -> dict[str, Any]:
         "ours_beside_forward": medians["ours"] / medians["forward"],
         "nussl_beside_ours": medians["nussl"] / medians["ours"],
         "largest_difference_db": float(difference),
+        "museval_beside_our_bss_eval": medians["museval_bss_eval"] / medians["bss_eval"],
+        "largest_bss_eval_difference_db": float(np.abs(bench.full_scores - bench.museval_full_scores).max()),
     }
 
 
@@ -159,6 +177,8 @@ def report(results: dict[str, Any]) -> str:
         "oracles": "four oracles and their SI-SDR",
         "museval": "SI-SDR by museval",
         "bss_eval": "BSS Eval, 512 taps",
+        "museval_bss_eval": "BSS Eval, 512 taps, by museval",
+        "files": "five WAV files",
         "nussl": "nussl: separator and BSSEvalScale",
     }
     medians = results["seconds_a_mixture"]
@@ -168,7 +188,9 @@ def report(results: dict[str, Any]) -> str:
     ]
     return table(["a mixture", "ms", "of the forward pass"], rows) + (
         f"\n\nnussl takes {results['nussl_beside_ours']:.1f} times as long; the scores of {results['mixtures']}"
-        f" mixtures, without their means, lie within {results['largest_difference_db']:.2g} dB"
+        f" mixtures, without their means, lie within {results['largest_difference_db']:.2g} dB\nmuseval's BSS Eval"
+        f" takes {results['museval_beside_our_bss_eval']:.1f} times as long; the scores lie within"
+        f" {results['largest_bss_eval_difference_db']:.2g} dB"
     )
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from separation import atomic, metrics
 from separation.assignment import reorder
+from separation.bss_eval import bss_eval
 from separation.data import audio
 from separation.data.mixtures import Batch, DrawnMixtures
 from separation.errors import InputError, check_choice, check_count
@@ -32,9 +34,9 @@ class EvaluationSettings:
     """How a model is scored.
 
     Args:
-        metrics: `museval` (its BSS Eval with one tap, whose SDR is the SI-SDR) or `torch` (the same numbers, faster);
+        metrics: `museval` (its BSS Eval, whose SDR with one tap is the SI-SDR) or `torch` (the same numbers, faster);
             the oracles are always scored by the latter.
-        bss_eval: adds SDR, SIR and SAR of BSS Eval with 512 taps, by museval; about half a second a mixture.
+        bss_eval: adds SDR, SIR and SAR of BSS Eval with 512 taps.
         batch_size: mixtures at once.
         num_audio: of each split's first mixtures, so many are written as audio files.
         progress: show a progress bar.
@@ -55,7 +57,7 @@ class EvaluationSettings:
 def si_sdr_by_museval(estimates: Tensor, references: Tensor, num_samples: Tensor) -> np.ndarray:
     """SI-SDR in dB, shape (batch, source), by museval's one-tap BSS Eval."""
     scores = [
-        metrics.bss_eval(estimate[:, :length].numpy(), reference[:, :length].numpy(), num_taps=1).sdr
+        metrics.bss_eval_by_museval(estimate[:, :length].numpy(), reference[:, :length].numpy(), num_taps=1).sdr
         for estimate, reference, length in zip(estimates, references, num_samples.tolist(), strict=True)
     ]
     return np.stack(scores)
@@ -69,6 +71,10 @@ def si_sdr_by_torch(estimates: Tensor, references: Tensor, num_samples: Tensor) 
 SI_SDR: dict[str, Callable[[Tensor, Tensor, Tensor], np.ndarray]] = {
     "museval": si_sdr_by_museval,
     "torch": si_sdr_by_torch,
+}
+BSS_EVAL: dict[str, Callable[[np.ndarray, np.ndarray, int], metrics.BssEval]] = {
+    "museval": metrics.bss_eval_by_museval,
+    "torch": bss_eval,
 }
 
 
@@ -150,9 +156,15 @@ class Evaluator:
 
     def write_examples(self, mixtures: DrawnMixtures, folder: Path) -> None:
         """Writes the first mixtures' audio: `NAME/mixture.wav`, `NAME/reference_1.wav`, `NAME/estimate_1.wav`, ..."""
-        for index in range(min(self.settings.num_audio, len(mixtures))):
-            batch = mixtures.whole([index])
-            write_audio(folder / batch.names[0], batch.sources[0], self._separate(batch)[0], mixtures.store.sample_rate)
+        rate = mixtures.store.sample_rate
+        with ThreadPoolExecutor(1) as thread:  # writes one while the next is separated
+            writing = []
+            for index in range(min(self.settings.num_audio, len(mixtures))):
+                batch = mixtures.whole([index])
+                estimates = self._separate(batch)[0]
+                writing.append(thread.submit(write_audio, folder / batch.names[0], batch.sources[0], estimates, rate))
+            for written in writing:
+                written.result()
 
     def _separate(self, batch: Batch) -> Tensor:
         """Estimates in the references' order, on the CPU, shape (batch, source, time)."""
@@ -196,7 +208,7 @@ class Evaluator:
     def _bss_eval(self, references: Tensor, estimates: Tensor) -> dict[str, np.ndarray]:
         if not self.settings.bss_eval:
             return {}
-        scores = metrics.bss_eval(estimates.numpy(), references.numpy(), num_taps=BSS_EVAL_TAPS)
+        scores = BSS_EVAL[self.settings.metrics](estimates.numpy(), references.numpy(), BSS_EVAL_TAPS)
         return {f"bss_eval_{name}": values for name, values in scores._asdict().items()}
 
 

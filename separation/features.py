@@ -5,9 +5,11 @@ Axes: waveforms (batch, source, time), spectrograms (batch, frame, frequency), w
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from separation.assignment import argmax_of_few
 from separation.errors import InputError, check_count
@@ -59,28 +61,55 @@ class Stft:
         half = self.window_length // 2
         padded = torch.nn.functional.pad(waveform, (half, half + -waveform.shape[-1] % self.hop_length))
         window = self._window(waveform)
-        flat = torch.stft(
-            padded.reshape(-1, padded.shape[-1]),
-            self.window_length,
-            self.hop_length,
-            window=window,
-            center=False,
-            return_complex=True,
-        )
-        return (flat.transpose(1, 2) / window.sum()).reshape(*waveform.shape[:-1], flat.shape[2], flat.shape[1])
+        return torch.fft.rfft(padded.unfold(-1, self.window_length, self.hop_length) * (window / window.sum()))
 
     def inverse(self, spectrogram: Tensor, num_samples: int) -> Tensor:
-        """Waveform of a complex spectrogram by weighted overlap-add, shape (..., frame, frequency) -> (..., time)."""
+        """Waveform of a complex spectrogram by weighted overlap-add, shape (..., frame, frequency) -> (..., time).
+
+        Args:
+            num_samples: at most `num_samples(frames)`.
+        """
         window = self._window(spectrogram.real)
-        flat = torch.istft(
-            spectrogram.reshape(-1, *spectrogram.shape[-2:]).transpose(1, 2) * window.sum(),
-            self.window_length,
-            self.hop_length,
-            window=window,
-            center=True,
-            length=num_samples,
-        )
-        return flat.reshape(*spectrogram.shape[:-2], num_samples)
+        frames = torch.fft.irfft(spectrogram, n=self.window_length) * (window * window.sum())
+        summed = self._overlap_add(frames, num_samples)
+        return summed / self._envelope(spectrogram.shape[-2], num_samples, like=summed)
+
+    def _envelope(self, num_frames: int, num_samples: int, like: Tensor) -> Tensor:
+        """What overlap-add of the windows' squares adds up to, shape (time,)."""
+        return self._overlap_add(self._window(like).square().expand(num_frames, -1), num_samples)
+
+    def _overlap_add(self, frames: Tensor, num_samples: int) -> Tensor:
+        """Shape (..., frame, window) -> (..., time): a hop's samples of all frames at once, several times faster than
+        `torch.istft`."""
+        count, hops = frames.shape[-2], self.window_length // self.hop_length
+        parts = frames.unflatten(-1, (hops, self.hop_length))
+        summed = frames.new_zeros(*frames.shape[:-2], count + hops - 1, self.hop_length)
+        for hop in range(hops):
+            summed[..., hop : hop + count, :] += parts[..., hop, :]
+        return summed.flatten(-2).narrow(-1, self.window_length // 2, num_samples)
+
+
+class _MaskedInverse(torch.autograd.Function):
+    """Masks of shape (batch, frame, frequency, source) times a spectrogram, back to (batch, source, time). The
+    gradient, for the masks alone, takes one transform: the inverse's adjoint is the transform itself, up to factors."""
+
+    @staticmethod
+    def forward(ctx: Any, mask: Tensor, spectrogram: Tensor, stft: Stft, num_samples: int) -> Tensor:
+        ctx.save_for_backward(spectrogram)
+        ctx.stft = stft
+        return stft.inverse((mask * spectrogram.unsqueeze(-1)).permute(0, 3, 1, 2), num_samples)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (spectrogram,) = ctx.saved_tensors
+        stft: Stft = ctx.stft
+        spectra = stft(gradient / stft._envelope(spectrogram.shape[1], gradient.shape[-1], like=gradient))
+        # A real signal's spectrum holds each bin twice, but for the first and the last.
+        factor = spectrogram.real.new_full(spectrogram.shape[-1:], 2.0)
+        factor[0] = factor[-1] = 1.0
+        own = spectrogram * (factor * (stft._window(gradient).sum() ** 2 / stft.window_length))
+        return (spectra * own.conj().unsqueeze(1)).real.permute(0, 2, 3, 1), None, None, None
 
 
 @dataclass(frozen=True)
@@ -131,8 +160,7 @@ class Features:
 
     def masked(self, mask: Tensor) -> Tensor:
         """The mixture through masks, in the time domain: (batch, frame, frequency, source) -> (batch, source, time)."""
-        masked = (mask * self.mixture_stft.unsqueeze(-1)).permute(0, 3, 1, 2)
-        return self.stft.inverse(masked, self.sources.shape[-1])
+        return _MaskedInverse.apply(mask, self.mixture_stft, self.stft, self.sources.shape[-1])  # type: ignore[no-untyped-call]
 
     def audible(self, threshold: float) -> Tensor:
         """As `audible`, of the mixture."""

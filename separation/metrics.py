@@ -73,7 +73,7 @@ class BssEval(NamedTuple):
     sar: np.ndarray
 
 
-def bss_eval(estimates: np.ndarray, references: np.ndarray, num_taps: int) -> BssEval:
+def bss_eval_by_museval(estimates: np.ndarray, references: np.ndarray, num_taps: int) -> BssEval:
     """museval's BSS Eval over whole signals, estimates in the references' order.
 
     With one tap, the SDR is the SI-SDR, and SIR and SAR are the scale-invariant ones; with 512 they are those of BSS

@@ -12,7 +12,7 @@ LAYERS = [
     ["clip", "assignment", "provenance"],
     ["data"],
     ["features", "run_folder", "metrics", "processes", "progress"],
-    ["losses", "clustering", "models"],
+    ["losses", "clustering", "models", "bss_eval"],
     ["separators", "checkpoint", "logs", "training_step"],
     ["training_state", "evaluation"],
     ["trainer"],
