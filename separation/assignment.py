@@ -1,5 +1,6 @@
 """What belongs to what: estimates to references, one permutation for a whole utterance; values to the largest."""
 
+from functools import cache
 from itertools import permutations
 
 import numpy as np
@@ -30,10 +31,17 @@ def best_assignment(cost: Tensor) -> tuple[Tensor, Tensor]:
         solved = [linear_sum_assignment(item.T)[1] for item in cost.detach().cpu().numpy()]
         order = torch.from_numpy(np.stack(solved)).to(cost.device)
         return cost.gather(1, order.unsqueeze(1)).squeeze(1).mean(-1), order
-    orders = torch.tensor(list(permutations(range(count))), device=cost.device)
+    orders = _orders(count, cost.device)
     costs = cost[:, orders, torch.arange(count, device=cost.device)].mean(-1)
     least, which = costs.min(-1)
     return least, orders[which]
+
+
+@cache
+@torch.inference_mode(False)  # they outlive the mode they are made in
+def _orders(count: int, device: torch.device) -> Tensor:
+    """All permutations, kept on the device: sending them in every step would wait for it."""
+    return torch.tensor(list(permutations(range(count))), device=device)
 
 
 def reorder(estimates: Tensor, order: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ class _MaskedInverse(torch.autograd.Function):
         spectra = stft(gradient / stft._envelope(spectrogram.shape[1], gradient.shape[-1], like=gradient))
         # A real signal's spectrum holds each bin twice, but for the first and the last.
         factor = spectrogram.real.new_full(spectrogram.shape[-1:], 2.0)
-        factor[0] = factor[-1] = 1.0
+        factor[:: len(factor) - 1].fill_(1.0)
         own = spectrogram * (factor * (stft._window(gradient).sum() ** 2 / stft.window_length))
         return (spectra * own.conj().unsqueeze(1)).real.permute(0, 2, 3, 1), None, None, None
 
@@ -156,7 +156,7 @@ class Features:
     def dominant_source(self) -> Tensor:
         """Y: one-hot loudest source of each bin, shape (batch, frame, frequency, source)."""
         loudest = argmax_of_few(self.source_magnitudes, -1)
-        return torch.nn.functional.one_hot(loudest, self.sources.shape[1]).to(self.sources)
+        return (loudest.unsqueeze(-1) == torch.arange(self.sources.shape[1], device=loudest.device)).to(self.sources)
 
     def masked(self, mask: Tensor) -> Tensor:
         """The mixture through masks, in the time domain: (batch, frame, frequency, source) -> (batch, source, time)."""

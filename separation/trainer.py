@@ -4,14 +4,17 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 import torch
 
 from separation import checkpoint
+from separation.cuda_graph import GraphedStep
 from separation.data.mixtures import Batch
 from separation.errors import InputError, check_choice, check_count, check_number
 from separation.interruption import Interrupted, Interruption
@@ -19,7 +22,7 @@ from separation.logs import Recorder
 from separation.progress import Progress
 from separation.run_folder import RunFolder
 from separation.training_state import capture, restore
-from separation.training_step import PRECISIONS, TrainingParts, batch_loss, train_step
+from separation.training_step import PRECISIONS, TrainingParts, batch_loss, on_host, train_step
 
 log = logging.getLogger(__name__)
 NAMED_MIXTURES = 10
@@ -36,6 +39,9 @@ class Trainer:
         excerpt_frames: length of the excerpts in STFT frames.
         precision: of the network's computations: fp32, bf16 or fp16.
         fold_clipping: let a fused optimizer multiply by the clipping coefficient, which saves a pass.
+        store_on_device: keep the corpus's samples where the network is, and mix there.
+        cuda_graph: replay a captured step (see `GraphedStep`).
+        log_steps: losses and norms are read from the device and written every so many steps.
         max_skipped: so many steps in a row whose loss or gradients are NaN or infinite end the run.
         resume: go on with the run that the folder holds, if there is one.
         checkpoint_steps, checkpoint_minutes: write a checkpoint at least so often (and after every epoch); or null.
@@ -51,6 +57,9 @@ class Trainer:
     excerpt_frames: int
     precision: str
     fold_clipping: bool
+    store_on_device: bool
+    cuda_graph: bool
+    log_steps: int
     max_skipped: int
     resume: bool
     checkpoint_steps: int | None
@@ -67,9 +76,10 @@ class Trainer:
             check_number("trainer.checkpoint_minutes", self.checkpoint_minutes, 0.01, 1e6)
         check_count("trainer.batch_size", self.batch_size, maximum=65_536)
         check_count("trainer.excerpt_frames", self.excerpt_frames, minimum=2, maximum=100_000)
+        check_count("trainer.log_steps", self.log_steps)
         check_count("trainer.max_skipped", self.max_skipped)
         check_choice("trainer.precision", self.precision, tuple(PRECISIONS))
-        for key in ("fold_clipping", "resume", "progress"):
+        for key in ("fold_clipping", "store_on_device", "cuda_graph", "resume", "progress"):
             if not isinstance(getattr(self, key), bool):
                 raise InputError(f"trainer.{key}={getattr(self, key)}: expected true or false")
 
@@ -83,6 +93,8 @@ class Trainer:
             InputError: training diverges, or the folder can't be written or resumed.
             Interrupted: a signal came; the checkpoint is written.
         """
+        if self.store_on_device:
+            parts.data.train.store.to_device(parts.device)
         progress = restore(parts, folder.last) if self.resume and folder.last.is_file() else Progress()
         run = _Run(self, parts, folder, progress)
         if progress.validated >= run.total:
@@ -109,7 +121,8 @@ class _Run:
         epochs_end = (settings.max_epochs or math.inf) * self.steps_per_epoch
         self.total = int(min(settings.max_steps or math.inf, epochs_end))
         self.num_samples = parts.stft.num_samples(settings.excerpt_frames)
-        self.weight = parts.processes.mean_weight(settings.batch_size)
+        weight = parts.processes.mean_weight(settings.batch_size)
+        self.take = GraphedStep(parts, weight) if settings.cuda_graph else partial(train_step, parts, weight=weight)
         self.start = time.perf_counter() - progress.seconds
         self.last_saved = time.monotonic()
 
@@ -127,7 +140,7 @@ class _Run:
                     self._end_epoch()
                 if progress.step >= self.total:
                     return
-                number, due = self._step(next(batches), interruption)
+                number, due = self._steps(batches, interruption)
                 if number or (due and not progress.faulty_steps):  # a good one stays while faults last
                     self._save()
                 if number:
@@ -136,38 +149,47 @@ class _Run:
     def _is_epochs_end(self) -> bool:
         return self.progress.step % self.steps_per_epoch == 0 or self.progress.step == self.total
 
-    def _step(self, batch: Batch, interruption: Interruption) -> tuple[int, bool]:
-        """One step. Returns the signal that asks for an end, if any, and whether it is time for a checkpoint, which
-        all processes have to agree on."""
+    def _steps_to_reading(self) -> int:
+        """How many steps are taken before the host reads of them: up to the next thing to do."""
+        step = self.progress.step
+        periods = [self.settings.log_steps, self.steps_per_epoch, self.settings.checkpoint_steps or self.total]
+        return min(self.total - step, *(period - step % period for period in periods))
+
+    def _steps(self, batches: Iterator[Batch], interruption: Interruption) -> tuple[int, bool]:
+        """Takes steps, then reads their losses and norms, counts and records them. Returns the signal that asks for an
+        end, if any, and whether it is time for a checkpoint: the same in all processes."""
         began = time.perf_counter()
-        loss, clip = train_step(self.parts, batch, self.weight)
-        asked = torch.tensor([interruption.asked() > 0, self._is_due()], dtype=torch.float64, device=loss.device)
-        mean = loss.double().reshape(1) / self.parts.processes.count
-        value, stop, due = self.parts.processes.sum(torch.cat([mean, asked])).tolist()
+        taken = [(*self.take(batch), batch.names) for batch in islice(batches, self._steps_to_reading())]
+        losses = torch.stack([loss for loss, _, _ in taken]).double().cpu() / self.parts.processes.count
+        asked = torch.tensor([interruption.asked() > 0, self._is_due(self.progress.step + len(taken))])
+        *values, stop, due = self.parts.processes.sum(torch.cat([losses, asked.double()])).tolist()
+        clips = on_host([clip for _, clip, _ in taken])
+        seconds = (time.perf_counter() - began) / len(taken)
         scaler = self.parts.precision.scaler
-        overflow = scaler.is_enabled() and math.isfinite(value) and scaler.get_scale() >= 1  # its own business
-        self.progress.count(value, clip, [] if overflow else list(batch.names))
-        self.progress.seconds = time.perf_counter() - self.start
-        if self.recorder:
-            self.recorder.step(
-                {
-                    "step": self.progress.step,
-                    "epoch": (self.progress.step - 1) // self.steps_per_epoch,
-                    "train/loss": value,
-                    "train/grad_norm": clip.grad_norm,
-                    "train/clip_threshold": clip.threshold,
-                    "train/clip_coefficient": clip.coefficient,
-                    "train/seconds": time.perf_counter() - began,
-                }
-            )
-        if self.progress.faulty_steps:
-            self._report_fault(value, clip.grad_norm)
+        for value, clip, (_, _, names) in zip(values, clips, taken, strict=True):
+            overflow = scaler.is_enabled() and math.isfinite(value) and scaler.get_scale() >= 1  # its own business
+            self.progress.count(value, clip, [] if overflow else list(names))
+            self.progress.seconds = time.perf_counter() - self.start
+            if self.recorder:
+                self.recorder.step(
+                    {
+                        "step": self.progress.step,
+                        "epoch": (self.progress.step - 1) // self.steps_per_epoch,
+                        "train/loss": value,
+                        "train/grad_norm": clip.grad_norm,
+                        "train/clip_threshold": clip.threshold,
+                        "train/clip_coefficient": clip.coefficient,
+                        "train/seconds": seconds,
+                    }
+                )
+            if self.progress.faulty_steps:
+                self._report_fault(value, clip.grad_norm)
         return (interruption.number or signal.SIGTERM) if stop else 0, due > 0
 
-    def _is_due(self) -> bool:
-        """Whether this process, if it is the main one, wants a checkpoint after this step."""
+    def _is_due(self, step: int) -> bool:
+        """Whether this process, if it is the main one, wants a checkpoint after a step."""
         steps, minutes = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
-        by_steps = steps is not None and (self.progress.step + 1) % steps == 0
+        by_steps = steps is not None and step % steps == 0
         by_time = minutes is not None and time.monotonic() - self.last_saved >= 60 * minutes
         return self.parts.processes.is_main and (by_steps or by_time)
 
@@ -240,7 +262,8 @@ class _Run:
         def make(step: int) -> Batch:
             epoch, position = divmod(step, self.steps_per_epoch)
             indices = self.parts.processes.part(range(position * size, (position + 1) * size))
-            return self.parts.data.train.excerpts(indices, self.num_samples, epoch)
+            batch = self.parts.data.train.excerpts(indices, self.num_samples, epoch)
+            return batch.pinned() if self.parts.device.type == "cuda" != batch.sources.device.type else batch
 
         with ThreadPoolExecutor(1) as thread:
             future = thread.submit(make, self.progress.step)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +14,16 @@ from separation.errors import InputError, check_choice
 from separation.features import Features, Stft, features
 from separation.processes import Processes
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+GPU_ONLY = ("tf32", "fp16")
 
 
 class Precision:
     """The number format in which the network computes; parameters, features and losses stay in float32.
 
     Args:
-        name: fp32, bf16, or (on GPUs) fp16, whose loss is scaled so that small gradients don't vanish.
+        name: fp32; bf16; on GPUs also tf32 (float32, but factors have 10 bits of mantissa) or fp16, whose loss is
+            scaled so that small gradients don't vanish.
         device: where.
 
     Raises:
@@ -32,8 +35,10 @@ class Precision:
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.dtype = PRECISIONS[check_choice("trainer.precision", name, tuple(PRECISIONS))]
-        if name == "fp16" and device.type == "cpu":
-            raise InputError("trainer.precision=fp16: needs a GPU; take bf16 or fp32 on a CPU")
+        if name in GPU_ONLY and device.type == "cpu":
+            raise InputError(f"trainer.precision={name}: needs a GPU; take bf16 or fp32 on a CPU")
+        if device.type == "cuda":  # torch's default is to let cuDNN's LSTM use tf32
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
@@ -65,7 +70,7 @@ class TrainingParts:
 
 def batch_loss(parts: TrainingParts, network: nn.Module, batch: Batch) -> Tensor:
     """The loss of one batch, a scalar."""
-    feats = features(batch.sources.to(parts.device), parts.stft)
+    feats = features(batch.sources.to(parts.device, non_blocking=True), parts.stft)
     return parts.loss(parts.precision(network, feats.mixture_magnitude), feats)
 
 
@@ -79,7 +84,8 @@ def train_step(parts: TrainingParts, batch: Batch, weight: float = 1.0) -> tuple
         weight: see `Processes.mean_weight`.
 
     Returns:
-        The loss, times the weight, without its graph; and what clipping did.
+        The loss, times the weight, without its graph; and what clipping did. With a clipper that works on the device
+        and a fused optimizer, nothing here waits for the device.
     """
     buffers = [buffer.clone() for buffer in parts.network.buffers()]
     scaler, optimizer = parts.precision.scaler, parts.optimizer
@@ -97,7 +103,22 @@ def train_step(parts: TrainingParts, batch: Batch, weight: float = 1.0) -> tuple
     scaler.update()
     # Without a result, GradScaler has left the optimizer out: the scaled gradients overflowed.
     result = parts.clipping.result or ClipResult(math.nan, math.nan, should_step=False)
-    if not result.should_step:
-        for buffer, before in zip(parts.network.buffers(), buffers, strict=True):
-            buffer.copy_(before)
+    _restore_unless(result.values[3], parts.network, buffers)
     return loss.detach(), result
+
+
+def _restore_unless(should_step: bool | Tensor, network: nn.Module, buffers: list[Tensor]) -> None:
+    """Gives a network its buffers back after a step that was left out; doesn't wait for a device to say so."""
+    if should_step is True:
+        return
+    for buffer, before in zip(network.buffers(), buffers, strict=True):
+        buffer.copy_(torch.where(torch.as_tensor(should_step, device=buffer.device), buffer, before))
+
+
+def on_host(results: list[ClipResult]) -> list[ClipResult]:
+    """Results of several steps as plain numbers; a device that holds them is read once."""
+    values = [value for result in results for value in result.values]
+    tensors = [value.double() for value in values if isinstance(value, Tensor)]
+    read = iter(torch.stack(tensors).tolist() if tensors else [])
+    numbers: list[Any] = [next(read) if isinstance(value, Tensor) else value for value in values]
+    return [ClipResult(*numbers[i : i + 4]) for i in range(0, len(numbers), 4)]

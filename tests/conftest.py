@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from separation import cli
+from separation.assembly import build_parts
+from separation.processes import Processes
+from separation.training_step import TrainingParts
+
+CPU = torch.device("cpu")
 ROOT = Path(__file__).parent.parent
 TINY = [
     "model.hidden_size=8",
@@ -71,5 +78,17 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, speech_folder: Path):
             assert result.returncode == 0, result.stderr
             runs[overrides] = work / name
         return runs[overrides]
+
+    return make
+
+
+@pytest.fixture
+def make_parts(speech_folder: Path, tmp_path: Path):
+    """What a tiny training run holds, for some overrides."""
+
+    def make(*overrides: str, device: torch.device = CPU) -> TrainingParts:
+        settings = ["data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/cache", "trainer.max_steps=9"]
+        config = cli.compose_config("config", [*settings, *TINY[:2], *overrides])
+        return build_parts(config, device, Processes())
 
     return make

@@ -19,15 +19,6 @@ from separation.training_step import Precision, TrainingParts, train_step
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def make_parts(speech_folder, tmp_path):
-    def make(*overrides: str) -> TrainingParts:
-        settings = ["data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/cache", "trainer.max_steps=9"]
-        return build_parts(cli.compose_config("config", [*settings, *TINY[:2], *overrides]), CPU, Processes())
-
-    return make
-
-
 def state(parts: TrainingParts) -> list[torch.Tensor]:
     """Copies of everything that a step changes."""
     optimizer = [value for entry in parts.optimizer.state.values() for value in entry.values()]
@@ -84,7 +75,9 @@ def test_a_scaled_loss_takes_the_same_steps_and_an_overflow_is_left_out(make_par
 def test_half_precision_is_for_gpus():
     with pytest.raises(InputError, match="trainer.precision=fp16: needs a GPU; take bf16"):
         Precision("fp16", CPU)
-    with pytest.raises(InputError, match="trainer.precision=fp8: expected one of fp32, bf16, fp16"):
+    with pytest.raises(InputError, match="trainer.precision=tf32: needs a GPU; take bf16"):
+        Precision("tf32", CPU)
+    with pytest.raises(InputError, match="trainer.precision=fp8: expected one of fp32, tf32, bf16, fp16"):
         Precision("fp8", CPU)
 
 

@@ -87,3 +87,15 @@ def test_audible_bins_lie_within_the_threshold_of_the_peak():
     magnitude = feats.mixture_magnitude
     decibels = 20 * torch.log10(magnitude / magnitude.max())
     assert torch.equal(feats.audible(20.0) > 0, decibels >= -20)
+
+
+def test_the_gradient_of_the_inverse_of_masked_spectrograms():
+    stft = Stft(16, 4)
+    feats = features(random_sources(2, 2, 57).double(), stft)
+    mask = torch.rand(2, stft.num_frames(57), 9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert torch.autograd.gradcheck(feats.masked, mask.requires_grad_())
+    masked = (mask * feats.mixture_stft.unsqueeze(-1)).permute(0, 3, 1, 2)
+    window = torch.hann_window(16, dtype=torch.float64).sqrt()
+    for own, spectrogram in zip(feats.masked(mask).flatten(0, 1), masked.flatten(0, 1), strict=True):
+        theirs = torch.istft(spectrogram.T * window.sum(), 16, 4, window=window, length=57)
+        torch.testing.assert_close(own, theirs)

@@ -14,7 +14,7 @@ LAYERS = [
     ["features", "run_folder", "metrics", "processes", "progress"],
     ["losses", "clustering", "models", "bss_eval"],
     ["separators", "checkpoint", "logs", "training_step"],
-    ["training_state", "evaluation"],
+    ["training_state", "evaluation", "cuda_graph"],
     ["trainer"],
     ["results", "plots", "assembly"],
     ["scoring", "recordings", "cli"],

@@ -143,7 +143,7 @@ class _Memory:
         """The sorted history with one value less and another one more."""
         hole = torch.searchsorted(self._sorted, old)
         rest = torch.where(self._places < hole, self._sorted, torch.roll(self._sorted, -1))
-        rest[-1] = math.inf
+        rest[-1:].fill_(math.inf)
         place = torch.searchsorted(rest, new)
         moved = torch.where(self._places < place, rest, torch.roll(rest, 1))
         return torch.where(self._places == place, new, moved)

@@ -59,9 +59,9 @@ class Batch(NamedTuple):
     """Length of each mixture, shape (batch,)."""
     names: tuple[str, ...]
 
-    def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
-        return Batch(self.sources.to(device), self.num_samples.to(device), self.names)
+    def pinned(self) -> "Batch":
+        """The batch in memory from which a GPU reads while the host goes on."""
+        return self._replace(sources=self.sources.pin_memory())
 
 
 class DrawnMixtures:
@@ -115,15 +115,43 @@ class DrawnMixtures:
         return Mixture(f"{self.split}-{epoch:04}-{index:05}", utterances, gains, tuple(where))
 
     def excerpts(self, indices: range, num_samples: int, epoch: int = 0) -> Batch:
-        """Excerpts of one length, from a random offset in each utterance; shorter utterances are padded with zeros."""
+        """Excerpts of one length, from a random offset in each utterance; shorter utterances are padded with zeros.
+
+        They are mixed where the samples are: on the store's device if it has one, with the same values.
+        """
         mixtures = [self.draw(index, epoch) for index in indices]
+        mix = self._mix if self.store.on_device is None else self._mix_on_device
+        return _batch(mixtures, mix(mixtures, num_samples), [num_samples] * len(mixtures))
+
+    def _mix(self, mixtures: list[Mixture], num_samples: int) -> Tensor:
         sources = np.zeros((len(mixtures), self.mixing.num_sources, num_samples), dtype=np.float32)
         for row, mixture in zip(sources, mixtures, strict=True):
             for target, utterance, gain, position in zip(row, *mixture[1:], strict=True):
-                offset = int(position * (max(0, utterance.num_samples - num_samples) + 1))
                 length = min(num_samples, utterance.num_samples)
+                offset = _offset(utterance, position, num_samples)
                 target[:length] = self.store.read(utterance, offset, length) * np.float32(gain)
-        return _batch(mixtures, sources, [num_samples] * len(mixtures))
+        return torch.from_numpy(sources)
+
+    def _mix_on_device(self, mixtures: list[Mixture], num_samples: int) -> Tensor:
+        samples = self.store.on_device
+        assert samples is not None
+        places = [
+            [
+                (
+                    utterance.start + _offset(utterance, position, num_samples),
+                    utterance.num_samples,
+                    utterance.scale,
+                    gain,
+                )
+                for utterance, gain, position in zip(*mixture[1:], strict=True)
+            ]
+            for mixture in mixtures
+        ]
+        table = torch.tensor(places, dtype=torch.float64).to(samples.device, non_blocking=True)
+        first, length, scale, gain = table.unsqueeze(-2).unbind(-1)
+        time = torch.arange(num_samples, device=samples.device)
+        values = samples[(first.long() + time).clamp(max=len(samples) - 1)]
+        return torch.where(time < length, values * scale.float() * gain.float(), 0.0)
 
     def whole(self, indices: list[int]) -> Batch:
         """Whole mixtures, each cut to its shortest utterance ("min"), padded with zeros to the longest of them."""
@@ -133,15 +161,20 @@ class DrawnMixtures:
         for row, mixture, length in zip(sources, mixtures, lengths, strict=True):
             for target, utterance, gain in zip(row, mixture.utterances, mixture.gains, strict=True):
                 target[:length] = self.store.read(utterance, 0, length) * np.float32(gain)
-        return _batch(mixtures, sources, lengths)
+        return _batch(mixtures, torch.from_numpy(sources), lengths)
 
     def length(self, index: int) -> int:
         """Number of samples of a whole mixture."""
         return min(utterance.num_samples for utterance in self.draw(index).utterances)
 
 
-def _batch(mixtures: list[Mixture], sources: np.ndarray, lengths: list[int]) -> Batch:
-    return Batch(torch.from_numpy(sources), torch.tensor(lengths), tuple(mixture.name for mixture in mixtures))
+def _offset(utterance: Utterance, position: float, num_samples: int) -> int:
+    """Where an excerpt begins."""
+    return int(position * (max(0, utterance.num_samples - num_samples) + 1))
+
+
+def _batch(mixtures: list[Mixture], sources: Tensor, lengths: list[int]) -> Batch:
+    return Batch(sources, torch.tensor(lengths), tuple(mixture.name for mixture in mixtures))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from filelock import FileLock
 
 from separation.data.corpus import Corpus, Recording
@@ -42,10 +43,16 @@ class Utterance(NamedTuple):
 
 
 class SampleStore:
-    """A memory-mapped array of samples and its index."""
+    """A memory-mapped array of samples and its index.
+
+    Attributes:
+        utterances: the index.
+        on_device: the same samples in a device's memory, int16, or None (see `to_device`).
+    """
 
     def __init__(self, folder: Path, sample_rate: int) -> None:
         self.sample_rate = sample_rate
+        self.on_device: torch.Tensor | None = None
         try:
             self.samples = np.memmap(folder / "samples.i16", dtype="<i2", mode="r")
             with open(folder / "index.csv", newline="", encoding="utf-8") as file:
@@ -58,6 +65,20 @@ class SampleStore:
             raise InputError(f"{folder}: is damaged ({error}); remove it to build it again") from error
         if not whole or not all(utterance.rms > 0 for utterance in self.utterances):
             raise InputError(f"{folder}: is damaged (index.csv and samples.i16 don't fit); remove it to build it again")
+
+    def to_device(self, device: torch.device) -> None:
+        """Keeps all samples in a device's memory too.
+
+        Raises:
+            InputError: they don't fit.
+        """
+        try:
+            self.on_device = torch.from_numpy(np.array(self.samples, dtype=np.int16)).to(device)
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"trainer.store_on_device=true: {device} hasn't {self.samples.nbytes / 1e9:.1f} GB free for the corpus;"
+                " use false"
+            ) from error
 
     def digest(self) -> str:
         """A fingerprint of what the store holds: names, speakers, splits, lengths and levels."""
