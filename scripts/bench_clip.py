@@ -6,26 +6,23 @@ a list, `clip_grad_norm_`) on the paper's network, 4 bidirectional LSTM layers o
 that network's training step. --quick takes fewer repetitions and a shorter batch: it shows that the script works.
 """
 
-import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from benchmark import seconds, write_results
 from torch import nn
 from tqdm import tqdm
 
 from separation import cli
-from separation.atomic import write_text
 from separation.clip import AutoClip
 from separation.clip.percentile import StreamingPercentile
 from separation.errors import InputError
 from separation.models import mask_inference, num_parameters
-from separation.provenance import provenance
 from separation.results import table
 
 PERCENTILE_TARGETS = {(10**5, None): 300, (10**6, None): 500, (10**5, 10_000): 100}
@@ -37,12 +34,6 @@ CLIP_TARGETS = {
     (10**5, "doesn't clip"): 0.3,
     (10**5, "folded"): 0.45,
 }
-
-
-def seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def measure_percentile(size: int, window: int | None, repetitions: int) -> dict[str, Any]:
@@ -203,12 +194,10 @@ def main() -> None:
         "growth": percentile[3]["streaming"] / percentile[0]["streaming"],
         "clip": [row for size in (10, 10**5) for row in measure_clip(network, size, repetitions)],
         "step": measure_step(network, *((2, 50) if quick else (25, 400)), 2 if quick else 3),
-        "provenance": provenance(" ".join(["python scripts/bench_clip.py", *arguments]), 0),
     }
     print(report(results))
     if outputs:
-        outputs[0].parent.mkdir(parents=True, exist_ok=True)
-        write_text(outputs[0], json.dumps(results, indent=1) + "\n")
+        write_results(outputs[0], results)
         print(f"\n{outputs[0]}")
 
 

@@ -7,32 +7,25 @@ audio; and nussl's separators and `BSSEvalScale`, one mixture after the other, f
 Overrides of the run's settings are taken as by evaluate.py.
 """
 
-import json
-import statistics
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from benchmark import alternating, settings, write_results
 from export_nussl import export
 from torch import Tensor
-from tqdm import tqdm
 
 from separation import cli
 from separation.assembly import TrainedModel, load_model, set_threads
 from separation.assignment import reorder
-from separation.atomic import write_text
 from separation.bss_eval import bss_eval
 from separation.compat import nussl
 from separation.data.mixtures import Batch, DrawnMixtures
-from separation.errors import check_count
 from separation.evaluation import ModelEstimator, OracleEstimator, si_sdr_by_museval, si_sdr_by_torch, write_audio
 from separation.metrics import best_permutation, bss_eval_by_museval, si_sdr
-from separation.provenance import provenance
 from separation.results import table
 from separation.separators import ORACLES, KMeansSeparator
 
@@ -149,14 +142,9 @@ def measure(bench: Bench, repetitions: int) -> dict[str, Any]:
         bench.files,
         bench.nussl,
     ]
-    times: dict[str, list[float]] = {part.__name__: [] for part in parts}
-    for _ in tqdm(range(repetitions + 1), desc="repetitions", leave=False):
-        for part in parts:
-            start = time.perf_counter()
-            part()
-            times[part.__name__].append(time.perf_counter() - start)
     count = sum(len(batch.names) for batch in bench.batches)
-    medians = {name: statistics.median(values[1:]) / count for name, values in times.items()}  # the first warms up
+    times = alternating(parts, repetitions, "repetitions")
+    medians = {part.__name__: median / count for part, median in zip(parts, times, strict=True)}
     difference = np.abs(bench.centred_scores() - bench.nussl_scores).max()
     return {
         "mixtures": count,
@@ -196,14 +184,8 @@ def report(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measures and prints; writes JSON where an output is named."""
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(f"{__doc__}\n{(cli.CONF / 'bench_eval.yaml').read_text()}")
-        return
-    own, overrides = cli.split_overrides(arguments, "bench_eval")
+    own, overrides = settings(__doc__, "bench_eval")
     folder = cli.run_folder(own.run)
-    check_count("num_mixtures", own.num_mixtures)
-    check_count("repetitions", own.repetitions)
     config = cli.run_config(folder, [*overrides, "device=cpu"])
     set_threads(config)
     mixtures = cli.run_data(config, overrides).tests[0]
@@ -212,10 +194,7 @@ def main() -> None:
         export(folder, exported)
         results = measure(Bench(load_model(folder, config), mixtures, own.num_mixtures, str(exported)), own.repetitions)
     print(report(results))
-    if own.output is not None:
-        results["provenance"] = provenance(" ".join(["python scripts/bench_eval.py", *arguments]), config.seed)
-        Path(own.output).parent.mkdir(parents=True, exist_ok=True)
-        write_text(Path(own.output), json.dumps(results, indent=1) + "\n")
+    write_results(own.output, results, config.seed)
 
 
 if __name__ == "__main__":

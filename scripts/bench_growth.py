@@ -7,23 +7,20 @@ the run, the first 100 steps left out; and their change from the second window t
 """
 
 import csv
-import json
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from benchmark import settings, write_results
 
 from separation import cli
 from separation.assembly import build, build_parts, set_threads
-from separation.atomic import write_text
 from separation.errors import check_count
 from separation.interruption import Interruption
 from separation.processes import Processes
-from separation.provenance import provenance
 from separation.results import table
 from separation.run_folder import RunFolder
 
@@ -74,11 +71,7 @@ def measure(overrides: list[str], steps: int, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measures and prints; writes JSON where an output is named."""
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(f"{__doc__}\n{(cli.CONF / 'bench_growth.yaml').read_text()}")
-        return
-    own, overrides = cli.split_overrides(arguments, "bench_growth")
+    own, overrides = settings(__doc__, "bench_growth")
     check_count("steps", own.steps, minimum=3 * max(WINDOWS, WARM_UP))
     with tempfile.TemporaryDirectory() as temporary:
         results = measure(overrides, own.steps, Path(temporary))
@@ -91,10 +84,7 @@ def main() -> None:
     ]
     print(table(["up to step", "ms a step", "resident MB"], rows))
     print(f"\ntime {100 * results['slower']:+.1f}%, memory {results['grown_by_megabytes']:+.1f} MB")
-    if own.output is not None:
-        results["provenance"] = provenance(" ".join(["python scripts/bench_growth.py", *arguments]), 0)
-        Path(own.output).parent.mkdir(parents=True, exist_ok=True)
-        write_text(Path(own.output), json.dumps(results, indent=1) + "\n")
+    write_results(own.output, results)
 
 
 if __name__ == "__main__":

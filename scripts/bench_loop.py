@@ -7,29 +7,25 @@ timed too. nussl: mixtures and sources as WAV files (written before, untimed) th
 of its WHAM recipe without their cache (which zarr 3 breaks), a DataLoader, `TrainClosure` and its engine.
 """
 
-import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from benchmark import settings, write_results
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from separation import cli
 from separation.assembly import build, build_data, build_parts, set_threads
-from separation.atomic import write_text
 from separation.compat import nussl
 from separation.data import audio
-from separation.errors import check_count
 from separation.interruption import Interruption
 from separation.models import num_parameters
 from separation.processes import Processes
-from separation.provenance import provenance
 from separation.results import table
 from separation.run_folder import RunFolder
 
@@ -87,13 +83,7 @@ def nussls(config: DictConfig, folder: Path, steps: int) -> float:
 
 def main() -> None:
     """Measures and prints; writes JSON where an output is named."""
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(f"{__doc__}\n{(cli.CONF / 'bench_loop.yaml').read_text()}")
-        return
-    own, overrides = cli.split_overrides(arguments, "bench_loop")
-    for key in ("steps", "repetitions"):
-        check_count(key, own[key])
+    own, overrides = settings(__doc__, "bench_loop")
     overrides += ["model=mask_inference", "trainer.progress=false", f"trainer.max_steps={own.steps}", "device=cpu"]
     times: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -115,10 +105,7 @@ def main() -> None:
     rows = [["ours", f"{1e3 * own_time:.1f}"], ["nussl", f"{1e3 * peer_time:.1f}"]]
     print(table([f"{results['batch']}", "ms a step"], rows))
     print(f"\n{results['times_faster']:.2f} times faster")
-    if own.output is not None:
-        results["provenance"] = provenance(" ".join(["python scripts/bench_loop.py", *arguments]), 0)
-        Path(own.output).parent.mkdir(parents=True, exist_ok=True)
-        write_text(Path(own.output), json.dumps(results, indent=1) + "\n")
+    write_results(own.output, results)
 
 
 if __name__ == "__main__":

@@ -1,104 +1,135 @@
 """What a training step costs beside its network: `python scripts/bench_train.py [experiment=paper] [threads=1]
-[models=[chimera]] [trainer.batch_size=4] [output=FILE.json]`.
+[models=[chimera]] [trainer.batch_size=4] [device=cuda] [output=FILE.json]`.
 
 For each model, alternating in one process: the network's bare step (forward, backward of a sum, Adam's step on a
 ready batch), and the whole step (features from waveforms, network, loss, backward, clipping, Adam, reading the loss).
-Medians.
+Medians. On a GPU, also: clipping there instead of on the host, the step as a CUDA graph, TF32 and bfloat16; and how
+much of the time the GPU works.
 """
 
-import json
-import statistics
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
+from benchmark import alternating, seconds, settings, write_results
+from torch import nn
 
 from separation import cli
 from separation.assembly import build, set_threads
-from separation.atomic import write_text
+from separation.cuda_graph import EAGER_STEPS, GraphedStep
 from separation.data.mixtures import Batch
-from separation.errors import check_count
 from separation.features import features
 from separation.models import num_parameters, pick_device
-from separation.provenance import provenance
 from separation.results import table
 from separation.training_step import Precision, TrainingParts, train_step
 
+ON_GPU = ["clip=autoclip_on_device"]
+VARIANTS: dict[str, list[str]] = {"": []}
+GPU_VARIANTS = {
+    **VARIANTS,
+    "clipping on the GPU": ON_GPU,
+    "CUDA graph": [*ON_GPU, "trainer.cuda_graph=true"],
+    "CUDA graph, TF32": [*ON_GPU, "trainer.cuda_graph=true", "trainer.precision=tf32"],
+    "CUDA graph, bfloat16": [*ON_GPU, "trainer.cuda_graph=true", "trainer.precision=bf16"],
+}
 
-def seconds(function: Callable[[], object], device: torch.device) -> float:
-    """Of one call, until the device is done."""
-    start = time.perf_counter()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+
+class Step:
+    """A model's training step, and its network's, on a batch of noise."""
+
+    def __init__(self, model: str, overrides: list[str]) -> None:
+        config = cli.compose_config("config", [*overrides, f"model={model}"])
+        set_threads(config)
+        self.config = config
+        self.device = pick_device(config.device)
+        torch.manual_seed(0)
+        self.network: nn.Module = build(config, "model.network").to(self.device)
+        stft = build(config, "stft")
+        num_samples = stft.num_samples(config.trainer.excerpt_frames)
+        sources = 0.05 * torch.randn(config.trainer.batch_size, config.mixing.num_sources, num_samples)
+        self.batch = Batch(sources, torch.full((len(sources),), num_samples), ())
+        self.magnitude = features(sources.to(self.device), stft).mixture_magnitude
+        self.plain = build(config, "optimizer", params=self.network.parameters())
+        optimizer = build(config, "optimizer", params=self.network.parameters())
+        names, fold = self.network.named_parameters(), config.trainer.fold_clipping
+        self.parts = TrainingParts(
+            network=self.network,
+            loss=build(config, "model.loss"),
+            clipping=build(config, "clip").attach(optimizer, names, fold),
+            optimizer=optimizer,
+            stft=stft,
+            data=None,  # type: ignore[arg-type]
+            device=self.device,
+            precision=Precision(config.trainer.precision, self.device),
+        )
+        self.take: Callable[[Batch], Any] = lambda batch: train_step(self.parts, batch)
+        if config.trainer.cuda_graph:
+            self.take = GraphedStep(self.parts, 1.0)
+            for _ in range(EAGER_STEPS + 1):
+                self.take(self.batch)
+
+    def bare(self) -> None:
+        """The network alone: forward, backward, Adam."""
+        self.plain.zero_grad()
+        outputs = self.parts.precision(self.network, self.magnitude)
+        torch.stack([output.sum() for output in outputs.values()]).sum().backward()
+        self.plain.step()
+
+    def whole(self) -> None:
+        """The step as the training loop takes it, the loss's reading included."""
+        float(self.take(self.batch)[0])
+
+
+def gpu_share(step: Step, repetitions: int) -> float:
+    """How much of the whole step's time the GPU computes."""
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        elapsed = seconds(lambda: [step.whole() for _ in range(repetitions)], step.device)
+    return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6 / elapsed
 
 
 def measure(model: str, overrides: list[str], repetitions: int) -> dict[str, Any]:
     """Medians of both steps of one model, in seconds."""
-    config = cli.compose_config("config", [*overrides, f"model={model}"])
-    set_threads(config)
-    device = pick_device(config.device)
-    torch.manual_seed(0)
-    network = build(config, "model.network").to(device)
-    stft = build(config, "stft")
-    num_samples = stft.num_samples(config.trainer.excerpt_frames)
-    sources = 0.05 * torch.randn(config.trainer.batch_size, config.mixing.num_sources, num_samples)
-    batch = Batch(sources, torch.full((len(sources),), num_samples), ())
-    magnitude = features(sources.to(device), stft).mixture_magnitude
-    plain = build(config, "optimizer", params=network.parameters())
-    optimizer = build(config, "optimizer", params=network.parameters())
-    parts = TrainingParts(
-        network=network,
-        loss=build(config, "model.loss"),
-        clipping=build(config, "clip").attach(optimizer, network.named_parameters(), config.trainer.fold_clipping),
-        optimizer=optimizer,
-        stft=stft,
-        data=None,  # type: ignore[arg-type]
-        device=device,
-        precision=Precision(config.trainer.precision, device),
-    )
-
-    def bare() -> None:
-        plain.zero_grad()
-        torch.stack([output.sum() for output in network(magnitude).values()]).sum().backward()
-        plain.step()
-
-    times = []
-    for _ in tqdm(range(repetitions + 1), desc=model, leave=False):
-        times.append((seconds(bare, device), seconds(lambda: float(train_step(parts, batch)[0]), device)))
-    network_step, whole = (statistics.median(column) for column in zip(*times[1:], strict=True))  # the first warms up
-    return {
-        "parameters": num_parameters(network),
-        "batch": f"{len(sources)} x {config.trainer.excerpt_frames} frames",
-        "bare": network_step,
+    step = Step(model, overrides)
+    bare, whole = alternating([step.bare, step.whole], repetitions, model, step.device)
+    results = {
+        "parameters": num_parameters(step.network),
+        "batch": f"{len(step.batch.sources)} x {step.config.trainer.excerpt_frames} frames",
+        "bare": bare,
         "whole": whole,
-        "ratio": whole / network_step,
+        "ratio": whole / bare,
+        "mixtures_a_second": len(step.batch.sources) / whole,
     }
+    if step.device.type == "cuda":
+        results["gpu_share"] = gpu_share(step, repetitions)
+    return results
 
 
 def main() -> None:
     """Measures and prints; writes JSON where an output is named."""
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(f"{__doc__}\n{(cli.CONF / 'bench_train.yaml').read_text()}")
-        return
-    own, overrides = cli.split_overrides(arguments, "bench_train")
-    check_count("repetitions", own.repetitions)
-    results = {model: measure(model, overrides, own.repetitions) for model in own.models}
+    own, overrides = settings(__doc__, "bench_train")
+    device = pick_device(cli.compose_config("config", overrides).device)
+    variants = VARIANTS if device.type == "cpu" else GPU_VARIANTS
+    results = {
+        f"{model}, {variant}" if variant else model: measure(model, [*overrides, *extra], own.repetitions)
+        for model in own.models
+        for variant, extra in variants.items()
+    }
     rows = [
-        [name, row["batch"], f"{1e3 * row['bare']:.1f}", f"{1e3 * row['whole']:.1f}", f"{row['ratio']:.3f}"]
+        [
+            name,
+            row["batch"],
+            f"{1e3 * row['bare']:.1f}",
+            f"{1e3 * row['whole']:.1f}",
+            f"{row['ratio']:.3f}",
+            f"{row['mixtures_a_second']:.1f}",
+            f"{row['gpu_share']:.0%}" if "gpu_share" in row else "-",
+        ]
         for name, row in results.items()
     ]
-    print(table(["model", "batch", "bare network [ms]", "whole step [ms]", "ratio"], rows))
-    if own.output is not None:
-        results["provenance"] = provenance(" ".join(["python scripts/bench_train.py", *arguments]), 0)
-        Path(own.output).parent.mkdir(parents=True, exist_ok=True)
-        write_text(Path(own.output), json.dumps(results, indent=1) + "\n")
+    header = ["model", "batch", "bare network [ms]", "whole step [ms]", "ratio", "mixtures a second", "GPU at work"]
+    print(table(header, rows))
+    write_results(own.output, results)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ many restarts; its inertia (scikit-learn's) and its time beside ours. Oracles: I
 Overrides of the run's settings are taken as by evaluate.py.
 """
 
-import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,20 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmark import settings, write_results
 from export_nussl import export
 from torch import Tensor
 
 from separation import cli, metrics
 from separation.assembly import TrainedModel, load_model
 from separation.assignment import reorder
-from separation.atomic import write_text
 from separation.clustering import kmeans, nearest, squared_distances
 from separation.compat import nussl
 from separation.data.mixtures import Batch
-from separation.errors import check_count
 from separation.evaluation import ModelEstimator, OracleEstimator
 from separation.features import audible
-from separation.provenance import provenance
 from separation.results import table
 from separation.separators import KMeansSeparator
 
@@ -155,14 +151,8 @@ def report(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Compares and prints; writes JSON where an output is named."""
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    own, overrides = cli.split_overrides(arguments, "compare_nussl")
+    own, overrides = settings(__doc__, "compare_nussl")
     folder = cli.run_folder(own.run)
-    check_count("num_mixtures", own.num_mixtures)
-    check_count("repetitions", own.repetitions)
     config = cli.run_config(folder, [*overrides, "device=cpu"])
     mixtures = cli.run_data(config, overrides).tests[0]
     batch = mixtures.whole(range(min(own.num_mixtures, len(mixtures))))
@@ -177,11 +167,7 @@ def main() -> None:
         else:
             results["masks"] = comparison.masks()
     print(report(results))
-    if own.output is not None:
-        command = " ".join(["python scripts/compare_nussl.py", *arguments])
-        results["provenance"] = provenance(command, config.seed)
-        Path(own.output).parent.mkdir(parents=True, exist_ok=True)
-        write_text(Path(own.output), json.dumps(results, indent=1) + "\n")
+    write_results(own.output, results, config.seed)
 
 
 if __name__ == "__main__":

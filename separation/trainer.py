@@ -83,6 +83,11 @@ class Trainer:
             if not isinstance(getattr(self, key), bool):
                 raise InputError(f"trainer.{key}={getattr(self, key)}: expected true or false")
 
+    def num_steps(self, num_mixtures: int) -> tuple[int, int]:
+        """Steps of an epoch of so many mixtures, and of the whole training."""
+        epoch = max(1, num_mixtures // self.batch_size)
+        return epoch, int(min(self.max_steps or math.inf, (self.max_epochs or math.inf) * epoch))
+
     def fit(self, parts: TrainingParts, folder: RunFolder, interruption: Interruption) -> bool:
         """Trains; writes `steps.csv`, `epochs.csv`, TensorBoard events and checkpoints to the run folder.
 
@@ -117,9 +122,7 @@ class _Run:
         self.folder = folder
         self.progress = progress
         self.recorder: Recorder | None = None  # of the main process
-        self.steps_per_epoch = max(1, len(parts.data.train) // settings.batch_size)
-        epochs_end = (settings.max_epochs or math.inf) * self.steps_per_epoch
-        self.total = int(min(settings.max_steps or math.inf, epochs_end))
+        self.steps_per_epoch, self.total = settings.num_steps(len(parts.data.train))
         self.num_samples = parts.stft.num_samples(settings.excerpt_frames)
         weight = parts.processes.mean_weight(settings.batch_size)
         self.take = GraphedStep(parts, weight) if settings.cuda_graph else partial(train_step, parts, weight=weight)

@@ -18,6 +18,7 @@ def test_evaluation_beside_nussls(model, make_run, tmp_path):
     assert results["mixtures"] == 2 and "nussl takes" in result.stdout
     if model == "mask_inference":  # two k-means may end apart
         assert results["largest_difference_db"] < 1e-3
+    assert results["largest_bss_eval_difference_db"] < 1e-4
     assert all(seconds > 0 for seconds in results["seconds_a_mixture"].values())
 
 
@@ -42,3 +43,43 @@ def test_a_training_step_beside_its_network(tmp_path):
     results = json.loads(output.read_text())
     for name in ("mask_inference", "chimera"):
         assert results[name]["ratio"] == pytest.approx(results[name]["whole"] / results[name]["bare"])
+        assert results[name]["mixtures_a_second"] == pytest.approx(4 / results[name]["whole"])
+
+
+@pytest.mark.slow
+def test_what_a_run_will_cost(tmp_path):
+    output = tmp_path / "estimate.json"
+    settings = ["models=[mask_inference,chimera]", "runs=3", "workers=2", "seconds=0.1", "mixture_seconds=0.5"]
+    result = run_program("scripts/estimate.py", *TINY, *settings, f"output={output}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "6 runs, 2 at once" in result.stdout
+    row = json.loads(output.read_text())["chimera"]
+    assert row["steps"] == 3
+    assert row["training_seconds"] == pytest.approx(3 * row["seconds_a_step"])
+    parts = [row[f"{part}_seconds"] for part in ("training", "validation", "evaluation")]
+    assert row["total_seconds"] == pytest.approx(sum(parts)) and min(parts) > 0
+    assert row["disk_bytes"] == 2 * (12 * row["parameters"] + 8 * 3) + 390 * 3
+    assert not list(tmp_path.glob("cache*"))  # no corpus was needed
+
+
+@pytest.mark.slow
+def test_a_profile_adds_up(tmp_path):
+    output, trace = tmp_path / "profile.json", tmp_path / "trace.json"
+    arguments = ["model=whitened_kmeans", "steps=2", f"output={output}", f"trace={trace}"]
+    result = run_program("scripts/profile_step.py", *TINY, *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(output.read_text())
+    assert sum(results["kinds"].values()) == pytest.approx(1)
+    assert results["kinds"]["LSTM layers, backward"] > 0 and json.loads(trace.read_text())["traceEvents"]
+
+
+@pytest.mark.slow
+def test_growth_over_a_run(speech_folder, tmp_path):
+    """A short one: that time doesn't grow is for the quiet machine to show, but memory has to stay as it is."""
+    output = tmp_path / "growth.json"
+    arguments = ["steps=1500", "data=folder", f"data.root={speech_folder}", f"output={output}", "threads=1"]
+    result = run_program("scripts/bench_growth.py", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(output.read_text())
+    assert len(results["megabytes"]) == 50 and results["megabytes"][-1] - results["megabytes"][10] < 50
+    assert str(tmp_path) not in results["provenance"]["command"]
