@@ -2,8 +2,9 @@
 [output=FILE.json] [model.hidden_size=8]`.
 
 Trains a network, a tiny one by default, so that history, logging and checkpoints weigh as much as they can, with
-everything that a training run writes. Prints the median time of a step and the resident memory in windows of a 50th of
-the run, the first 100 steps left out; and their change from the second window to the last.
+everything that a training run writes. Then prolongs that run and a young one in turns, some steps at a time: the ratio
+of their medians says whether late steps cost more, whatever else slows the machine meanwhile. Prints the time of a step
+and the resident memory along the long run too.
 """
 
 import csv
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 import torch
 from benchmark import settings, write_results
+from tqdm import tqdm
 
 from separation import cli
 from separation.assembly import build, build_parts, set_threads
@@ -26,6 +28,8 @@ from separation.run_folder import RunFolder
 
 WARM_UP = 100
 WINDOWS = 50
+ROUNDS, BLOCK, FIRST = 15, 200, 20
+"""Turns of the two runs, steps of a turn, and how many of them warm up again."""
 TINY = ["model.hidden_size=8", "model.num_layers=1", "trainer.batch_size=1", "trainer.excerpt_frames=20"]
 TINY += ["data.num_train=5000", "data.num_valid=4", "trainer.progress=false", "device=cpu"]
 
@@ -46,25 +50,41 @@ class MemoryLog(Interruption):
         return super().asked()
 
 
-def measure(overrides: list[str], steps: int, folder: Path) -> dict[str, Any]:
-    """Trains; medians of the windows' times a step in seconds, and the memory at their ends in MB."""
-    settings = [*TINY, *overrides, f"trainer.max_steps={steps}", f"run_dir={folder}/run", f"data.store={folder}/store"]
+def train(overrides: list[str], folder: Path, until: int, memory: Interruption) -> list[float]:
+    """Trains the run in a folder up to a step; seconds of each of its steps so far."""
+    settings = [*TINY, *overrides, f"trainer.max_steps={until}", "trainer.resume=true", f"run_dir={folder}"]
     config = cli.compose_config("config", settings)
     set_threads(config)
     parts, trainer = build_parts(config, torch.device("cpu"), Processes()), build(config, "trainer")
-    width = steps // WINDOWS
-    memory = MemoryLog(width)
-    with RunFolder.create(folder / "run", config, False) as run:
+    with RunFolder.create(folder, config, True) as run:
         trainer.fit(parts, run, memory)
+        run.save_config(config)
         with open(run.steps, newline="", encoding="utf-8") as file:
-            times = [float(row["train/seconds"]) for row in csv.DictReader(file)]
-    windows = [times[max(start, WARM_UP) : start + width] for start in range(0, steps - width + 1, width)]
-    medians = [statistics.median(window) for window in windows if window]
+            return [float(row["train/seconds"]) for row in csv.DictReader(file)]
+
+
+def measure(overrides: list[str], steps: int, root: Path) -> dict[str, Any]:
+    """Times in seconds and memory in MB along the long run, and late steps beside early ones."""
+    overrides = [*overrides, f"data.store={root}/store"]
+    memory = MemoryLog(steps // WINDOWS)
+    times = train(overrides, root / "old", steps, memory)
+    train(overrides, root / "young", WARM_UP, Interruption())
+    ends = {"old": steps, "young": WARM_UP}
+    blocks: dict[str, list[float]] = {name: [] for name in ends}
+    for _ in tqdm(range(ROUNDS), desc="rounds", leave=False):
+        for name in ends:
+            ends[name] += BLOCK
+            blocks[name] += train(overrides, root / name, ends[name], Interruption())[-BLOCK + FIRST :]
+    width = steps // WINDOWS
+    windows = [times[start : start + width] for start in range(0, width * WINDOWS, width)]
+    old, young = (statistics.median(blocks[name]) for name in ends)
     return {
         "steps": steps,
-        "seconds_a_step": medians,
+        "seconds_a_step": [statistics.median(window) for window in windows],
         "megabytes": memory.megabytes,
-        "slower": medians[-1] / medians[1] - 1,
+        "late": old,
+        "early": young,
+        "late_beside_early": old / young,
         "grown_by_megabytes": memory.megabytes[-1] - memory.megabytes[1],
     }
 
@@ -78,12 +98,11 @@ def main() -> None:
     width = own.steps // WINDOWS
     rows = [
         [str((number + 1) * width), f"{1e3 * seconds:.3f}", f"{megabytes:.0f}"]
-        for number, (seconds, megabytes) in enumerate(
-            zip(results["seconds_a_step"], results["megabytes"], strict=False)
-        )
+        for number, (seconds, megabytes) in enumerate(zip(results["seconds_a_step"], results["megabytes"], strict=True))
     ]
     print(table(["up to step", "ms a step", "resident MB"], rows))
-    print(f"\ntime {100 * results['slower']:+.1f}%, memory {results['grown_by_megabytes']:+.1f} MB")
+    print(f"\nmemory {results['grown_by_megabytes']:+.1f} MB")
+    print(f"steps from {own.steps} on beside those from {WARM_UP} on: {results['late_beside_early']:.3f}")
     write_results(own.output, results)
 
 

@@ -122,20 +122,21 @@ class _WeightedProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, embedding: Tensor, assignment: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(embedding, assignment, weight)
-        weighted = (embedding * weight.unsqueeze(-1)).transpose(2, 3)
+        weighted = torch.cat([embedding, assignment], -1).mul_(weight.unsqueeze(-1))  # W (V Y)
+        ctx.save_for_backward(weighted)
         # Summed over frequencies in the embedding's precision and over frames in float64: the rounding of float32 sums
         # over all bins would be as large as what tells a good embedding from a perfect one.
-        return (weighted @ embedding).double().sum(1), (weighted @ assignment).double().sum(1)
+        products = (embedding.transpose(2, 3) @ weighted).double().sum(1)
+        gram, cross = products.tensor_split((embedding.shape[-1],), dim=-1)
+        return gram, cross
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gram: Tensor, cross: Tensor) -> tuple[Tensor, None, None]:
         """W (V (G + G') + Y C') for the gradients G of V'WV and C of V'WY."""
-        embedding, assignment, weight = ctx.saved_tensors
-        from_cross = assignment.flatten(1, 2) @ cross.transpose(1, 2).to(embedding)
-        both = torch.baddbmm(from_cross, embedding.flatten(1, 2), (gram + gram.transpose(1, 2)).to(embedding))
-        return both.mul_(weight.flatten(1).unsqueeze(-1)).view_as(embedding), None, None
+        (weighted,) = ctx.saved_tensors
+        factor = torch.cat([gram + gram.transpose(1, 2), cross.transpose(1, 2)], 1).to(weighted)
+        return torch.bmm(weighted.flatten(1, 2), factor).unflatten(1, weighted.shape[1:3]), None, None
 
 
 class MaskInferenceLoss:

@@ -17,7 +17,7 @@ from separation.errors import InputError
 MAY_CHANGE = (
     *("run_dir", "threads", "device", "data.root", "data.store", "evaluation."),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
-    *("trainer.checkpoint_steps", "trainer.checkpoint_minutes"),
+    *("trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps", "trainer.store_on_device"),
 )
 """Settings that may be others when a run is resumed: with them it still takes the same steps."""
 
@@ -45,6 +45,7 @@ class RunFolder:
         config: the run's settings, resolved (YAML).
         best, last: checkpoints: the lowest validation loss, the last epoch.
         steps, epochs: a row per optimizer step, a row per epoch (CSV).
+        dynamics: step size and smoothness of some steps, if asked for (CSV).
         scores: a row per mixture and source of the test splits (CSV).
         summary: the scores' means, and where they come from (JSON).
     """
@@ -56,6 +57,7 @@ class RunFolder:
         self.last = path / "checkpoints" / "last.pt"
         self.steps = path / "steps.csv"
         self.epochs = path / "epochs.csv"
+        self.dynamics = path / "dynamics.csv"
         self.scores = path / "scores.csv"
         self.summary = path / "summary.json"
         self.audio = path / "audio"

@@ -4,7 +4,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -12,10 +12,13 @@ from functools import partial
 from itertools import islice
 
 import torch
+from torch import Tensor
 
 from separation import checkpoint
+from separation.clip import ClipResult
 from separation.cuda_graph import GraphedStep
 from separation.data.mixtures import Batch
+from separation.dynamics import RecordedSteps
 from separation.errors import InputError, check_choice, check_count, check_number
 from separation.interruption import Interrupted, Interruption
 from separation.logs import Recorder
@@ -42,6 +45,7 @@ class Trainer:
         store_on_device: keep the corpus's samples where the network is, and mix there.
         cuda_graph: replay a captured step (see `GraphedStep`).
         log_steps: losses and norms are read from the device and written every so many steps.
+        dynamics_steps: step size and local smoothness are recorded every so many steps (see `RecordedSteps`); or null.
         max_skipped: so many steps in a row whose loss or gradients are NaN or infinite end the run.
         resume: go on with the run that the folder holds, if there is one.
         checkpoint_steps, checkpoint_minutes: write a checkpoint at least so often (and after every epoch); or null.
@@ -60,6 +64,7 @@ class Trainer:
     store_on_device: bool
     cuda_graph: bool
     log_steps: int
+    dynamics_steps: int | None
     max_skipped: int
     resume: bool
     checkpoint_steps: int | None
@@ -69,7 +74,7 @@ class Trainer:
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_epochs is None:
             raise InputError("trainer.max_steps, trainer.max_epochs: give at least one of them")
-        for key in ("max_steps", "max_epochs", "checkpoint_steps"):
+        for key in ("max_steps", "max_epochs", "dynamics_steps", "checkpoint_steps"):
             if getattr(self, key) is not None:
                 check_count(f"trainer.{key}", getattr(self, key))
         if self.checkpoint_minutes is not None:
@@ -125,7 +130,11 @@ class _Run:
         self.steps_per_epoch, self.total = settings.num_steps(len(parts.data.train))
         self.num_samples = parts.stft.num_samples(settings.excerpt_frames)
         weight = parts.processes.mean_weight(settings.batch_size)
-        self.take = GraphedStep(parts, weight) if settings.cuda_graph else partial(train_step, parts, weight=weight)
+        self.take: Callable[[Batch], tuple[Tensor, ClipResult]] = partial(train_step, parts, weight=weight)
+        if settings.cuda_graph:
+            self.take = GraphedStep(parts, weight)
+        if settings.dynamics_steps is not None:
+            self.take = RecordedSteps(self.take, parts, folder.dynamics, settings.dynamics_steps, progress.step)
         self.start = time.perf_counter() - progress.seconds
         self.last_saved = time.monotonic()
 

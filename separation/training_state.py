@@ -21,7 +21,7 @@ def capture(parts: TrainingParts, progress: Progress) -> dict[str, Any]:
         "clipper": parts.clipping.clipper.state_dict(),
         "loss_scale": parts.precision.scaler.state_dict(),
         "recordings": parts.data.train.store.digest(),
-        "random": parts.processes.gather(_random_states(parts.device)),  # dropout's
+        "random": parts.processes.gather(random_states(parts.device)),  # dropout's
     }
 
 
@@ -40,7 +40,7 @@ def restore(parts: TrainingParts, path: Path) -> Progress:
         parts.precision.scaler.load_state_dict(state["loss_scale"])
         rank, states = parts.processes.rank, state["random"]
         if rank < len(states):  # a process that is new begins its dropout masks anew
-            _restore_random_states(states[rank], parts.device)
+            restore_random_states(states[rank], parts.device)
         return Progress.from_state(state["progress"])
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
         raise InputError(
@@ -49,12 +49,14 @@ def restore(parts: TrainingParts, path: Path) -> Progress:
         ) from error
 
 
-def _random_states(device: torch.device) -> list[Tensor]:
+def random_states(device: torch.device) -> list[Tensor]:
+    """Of the generators that dropout draws from."""
     states = [torch.get_rng_state()]
     return states if device.type == "cpu" else [*states, torch.cuda.get_rng_state(device)]
 
 
-def _restore_random_states(states: list[Tensor], device: torch.device) -> None:
+def restore_random_states(states: list[Tensor], device: torch.device) -> None:
+    """Puts back what `random_states` gave."""
     torch.set_rng_state(states[0].cpu())
     if device.type == "cuda" and len(states) > 1:
         torch.cuda.set_rng_state(states[1].cpu(), device)

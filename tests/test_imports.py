@@ -15,9 +15,11 @@ LAYERS = [
     ["losses", "clustering", "models", "bss_eval"],
     ["separators", "checkpoint", "logs", "training_step"],
     ["training_state", "evaluation", "cuda_graph"],
+    ["dynamics"],
     ["trainer"],
-    ["results", "plots", "assembly"],
-    ["scoring", "recordings", "cli"],
+    ["results", "plots", "assembly", "statistics"],
+    ["collection", "dynamics_plots"],
+    ["scoring", "recordings", "cli", "table1"],
     ["sweeps"],
 ]
 """From the bottom up. A module may import from layers below its own, and a package within itself."""

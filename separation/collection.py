@@ -1,0 +1,117 @@
+"""Finished runs as rows of a table: settings, scores on the test split, and where they come from."""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
+
+from separation.atomic import replacing
+from separation.errors import InputError
+from separation.results import find_runs, load_summary
+from separation.run_folder import RunFolder
+
+LOSSES = {
+    "MaskInferenceLoss": "mask_inference",
+    "WaveformLoss": "waveform",
+    "DeepClusteringLoss": "deep_clustering",
+    "WhitenedKMeansLoss": "whitened_kmeans",
+    "ChimeraLoss": "chimera",
+}
+COLUMNS = (
+    *("corpus", "model", "clip", "p", "seed", "steps", "hidden_size", "num_layers", "batch_size", "excerpt_frames"),
+    *("num_mixtures", "si_sdr", "si_sdr_improvement", "training_seconds", "commit", "date", "machine", "command"),
+)
+Row = dict[str, str]
+
+
+def collect(folders: Sequence[Path]) -> tuple[list[Row], int]:
+    """The finished runs in some folders, each a run's or one that holds runs; and how many are not finished.
+
+    Raises:
+        InputError: there is no run, or a run's files are damaged.
+    """
+    runs = [run for folder in folders for run in find_runs(folder)]
+    if not runs:
+        raise InputError(f"{', '.join(map(str, folders))}: holds no runs (folders with a config.yaml)")
+    rows = [row for row in map(_row, tqdm(runs, desc="runs", disable=None, leave=False)) if row is not None]
+    return rows, len(runs) - len(rows)
+
+
+def load_rows(paths: Sequence[Path]) -> list[Row]:
+    """Rows of tables (.csv, as `write_rows` writes them) and of folders of runs; a run that is there twice counts once.
+
+    Raises:
+        InputError: nothing is there, or it is damaged.
+    """
+    rows: list[Row] = []
+    for path in paths:
+        rows += read_rows(path) if path.suffix == ".csv" else collect([path])[0]
+    return list({(row["command"], row["commit"]): row for row in rows}.values())
+
+
+def read_rows(path: Path) -> list[Row]:
+    """A table's rows.
+
+    Raises:
+        InputError: it is no table of runs.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: can't be read ({error}); scripts/collect_results.py writes such tables") from error
+    if any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
+        raise InputError(f"{path}: expected the columns {', '.join(COLUMNS)}; collect the runs again")
+    return rows
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Writes a table whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _row(run: RunFolder) -> Row | None:
+    """A run's row; None where it isn't finished."""
+    summary = load_summary(run)
+    if summary is None or not run.epochs.is_file():
+        return None
+    config = run.load_config()
+    try:
+        with open(run.epochs, newline="", encoding="utf-8") as file:
+            last = list(csv.DictReader(file))[-1]
+        return {name: str(value) for name, value in _cells(config, summary, last).items()}
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{run.path}: its files are damaged ({reason}); leave it out, or train again") from error
+
+
+def _cells(config: DictConfig, summary: dict[str, Any], last: dict[str, str]) -> dict[str, Any]:
+    """A row of a run's settings, summary and last epoch."""
+    origin = summary["provenance"]
+    return {
+        "corpus": config.data._target_.rpartition(".")[2],
+        "model": LOSSES.get(config.model.loss._target_.rpartition(".")[2], config.model.loss._target_),
+        "clip": config.clip._target_.rpartition(".")[2],
+        "p": config.clip.get("p", ""),
+        "seed": config.seed,
+        "steps": last["step"],
+        "hidden_size": config.model.hidden_size,
+        "num_layers": config.model.num_layers,
+        "batch_size": config.trainer.batch_size,
+        "excerpt_frames": config.trainer.excerpt_frames,
+        "num_mixtures": summary["num_mixtures"],
+        "si_sdr": f"{summary['si_sdr']:.4f}",
+        "si_sdr_improvement": f"{summary['si_sdr_improvement']:.4f}",
+        "training_seconds": f"{float(last['seconds']):.0f}",
+        **{name: origin[name] for name in ("commit", "date", "machine")},
+        "command": re.sub(r"(?<==)\S*/", "", origin["command"]),  # of paths only the last part
+    }

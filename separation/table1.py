@@ -1,0 +1,155 @@
+"""Table 1 of the paper: SI-SDR for every percentile and loss, ours beside the paper's."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from separation.collection import Row
+from separation.errors import InputError
+from separation.results import table
+from separation.statistics import Mean, mean, rank_correlation
+
+MODELS = {
+    "deep_clustering": "L_DC",
+    "whitened_kmeans": "L_WKM",
+    "mask_inference": "L_MI",
+    "chimera": "L_MI+WKM",
+    "waveform": "L_SNR",
+}
+PAPER = {
+    0: (10.7, 11.1, 10.0, 11.2, 9.9),
+    1: (10.7, 11.2, 10.3, 11.3, 10.2),
+    10: (10.8, 11.0, 10.2, 11.3, 10.4),
+    25: (10.7, 11.0, 9.9, 11.3, 10.3),
+    50: (10.7, 11.0, 9.2, 11.2, 9.9),
+    90: (10.5, 11.0, 8.7, 11.1, 9.5),
+    100: (10.2, 10.8, 8.5, 10.9, 8.3),
+}
+"""WSJ0-2mix, 4 x 600 units, 100 epochs: rows by percentile, columns as `MODELS`; one run a cell."""
+CLIPPED, UNCLIPPED = (1, 10), 100
+SAME = ("corpus", "hidden_size", "num_layers", "batch_size", "excerpt_frames", "steps", "num_mixtures", "commit")
+
+
+class Gain(NamedTuple):
+    """What clipping at the better of p = 1 and 10 brings one loss over p = 100, in dB."""
+
+    p: int
+    differences: dict[int, float]
+    """By seed."""
+
+
+class Table1:
+    """Test SI-SDR in dB by model, percentile and seed.
+
+    Args:
+        rows: of runs with AutoClip over the whole history; others are left out.
+        mixed: take runs that differ in corpus, size, steps or commit too.
+
+    Raises:
+        InputError: there are no such runs, or they differ and `mixed` is false, or two are of one cell and seed.
+    """
+
+    def __init__(self, rows: Sequence[Row], mixed: bool = False) -> None:
+        rows = [row for row in rows if row["clip"] == "AutoClip" and row["model"] in MODELS]
+        if not rows:
+            raise InputError("table1: no finished runs with clip=autoclip; recipes/paper/table1.sh trains them")
+        found = {name: sorted({row[name] for row in rows}) for name in SAME}
+        self.settings = {name: values for name, values in found.items() if len(values) == 1}
+        self.differing = {name: values for name, values in found.items() if len(values) > 1}
+        if self.differing and not mixed:
+            text = "; ".join(f"{name}: {', '.join(values)}" for name, values in self.differing.items())
+            raise InputError(f"table1: the runs differ ({text}); choose those of one kind, or say --mixed")
+        self.cells: dict[tuple[str, float], dict[int, float]] = defaultdict(dict)
+        for row in rows:
+            cell, seed = self.cells[row["model"], float(row["p"])], int(row["seed"])
+            if seed in cell and not mixed:
+                raise InputError(f"table1: two runs of {row['model']}, p = {row['p']}, seed {seed}; leave out one")
+            cell[seed] = float(row["si_sdr"])
+        self.seeds = sorted({seed for cell in self.cells.values() for seed in cell})
+        self.percentiles = sorted({*map(float, PAPER), *(p for _, p in self.cells)})
+
+    def mean(self, model: str, p: float) -> Mean | None:
+        """Over seeds; None for a cell without runs."""
+        cell = self.cells.get((model, p))
+        return mean(list(cell.values())) if cell else None
+
+    def missing(self) -> list[str]:
+        """Runs of the paper's grid that aren't there, by name."""
+        return [
+            f"{model}, p = {p}, seed {seed}"
+            for model in MODELS
+            for p in PAPER
+            for seed in self.seeds
+            if seed not in self.cells.get((model, p), {})
+        ]
+
+    def rank_correlation(self, model: str) -> float:
+        """Spearman's between our column and the paper's, over the percentiles that both have."""
+        column = list(MODELS).index(model)
+        pairs = [(own.value, PAPER[p][column]) for p in PAPER if (own := self.mean(model, p)) is not None]
+        return rank_correlation(*zip(*pairs, strict=True)) if len(pairs) > 2 else math.nan
+
+    def gain(self, model: str) -> Gain | None:
+        """Of clipping, in the seeds that all three percentiles have; None where there are none."""
+        cells = {p: self.cells.get((model, p), {}) for p in (*CLIPPED, UNCLIPPED)}
+        seeds = sorted(set.intersection(*map(set, cells.values())))
+        if not seeds:
+            return None
+        best = max(CLIPPED, key=lambda p: sum(cells[p][seed] for seed in seeds))
+        return Gain(best, {seed: cells[best][seed] - cells[UNCLIPPED][seed] for seed in seeds})
+
+    def claim(self) -> tuple[Mean, int] | None:
+        """The paper's claim as a number: the mean over losses of the gain, with its interval over the seeds that all
+        losses have; and for how many losses it is positive. None where a loss has no gain."""
+        gains = [gain for gain in map(self.gain, MODELS) if gain is not None]
+        if len(gains) < len(MODELS):
+            return None
+        seeds = sorted(set.intersection(*(set(gain.differences) for gain in gains)))
+        if not seeds:
+            return None
+        averages = [sum(gain.differences[seed] for gain in gains) / len(gains) for seed in seeds]
+        positive = sum(mean(list(gain.differences.values())).value > 0 for gain in gains)
+        return mean(averages), positive
+
+
+def _cell(own: Table1, model: str, p: float, best: float | None) -> str:
+    value = own.mean(model, p)
+    if value is None:
+        return "missing"
+    incomplete = f" ({value.num_values} of {len(own.seeds)})" if value.num_values < len(own.seeds) else ""
+    return f"{'*' if value.value == best else ''}{value}{incomplete}"
+
+
+def _lines(own: Table1) -> Iterator[str]:
+    rows = []
+    means = {model: [own.mean(model, p) for p in own.percentiles] for model in MODELS}
+    best = {model: max((mean.value for mean in column if mean), default=None) for model, column in means.items()}
+    for p in own.percentiles:
+        theirs = PAPER.get(int(p)) if p == int(p) else None
+        cells = [_cell(own, model, p, best[model]) for model in MODELS]
+        rows.append([f"{p:g}", *cells, *(f"{value:.1f}" for value in theirs or ())] + [""] * (0 if theirs else 5))
+    correlations = [f"{own.rank_correlation(model):.2f}" for model in MODELS]
+    rows.append(["rank correlation", *correlations, *[""] * 5])
+    header = ["p", *MODELS.values(), *(f"paper {name}" for name in MODELS.values())]
+    yield table(header, rows)
+    yield ""
+    yield ", ".join(f"{name} {', '.join(values)}" for name, values in own.settings.items())
+    yield f"SI-SDR on the test split in dB, mean +- 95% interval over {len(own.seeds)} seed(s); *: the column's best"
+    for name, values in own.differing.items():
+        yield f"MIXED: runs differ in {name}: {', '.join(values)}"
+    missing = own.missing()
+    if missing:
+        yield f"missing: {len(missing)} runs: {'; '.join(missing[:5])}{'; ...' if len(missing) > 5 else ''}"
+    for model, name in MODELS.items():
+        gain = own.gain(model)
+        if gain is not None:
+            yield f"{name}: p = {gain.p} over p = {UNCLIPPED}: {mean(list(gain.differences.values()))} dB"
+    claim = own.claim()
+    if claim is not None:
+        yield f"mean over the losses: {claim[0]} dB, positive for {claim[1]} of {len(MODELS)}"
+
+
+def report(own: Table1) -> str:
+    """The table and what follows from it."""
+    return "\n".join(_lines(own))
