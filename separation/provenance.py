@@ -21,13 +21,18 @@ def provenance(command: str, seed: int) -> dict[str, str | int]:
 
 
 def _commit() -> str:
-    """The source tree's commit, "-dirty" where it was changed since; "unknown" outside a repository."""
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+    """The source tree's commit, "-dirty" where code was changed since; "unknown" outside a repository."""
     try:
-        result = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        commit = _git("describe", "--always", "--abbrev=10")
+        changed = _git("status", "--porcelain", "--untracked-files=no", ":/", ":(top,exclude)notebooks")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return result.stdout.strip()
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _machine() -> str:
