@@ -2,13 +2,14 @@
 # Figure 1 of the paper: the 2 x 300 network, 4,000 iterations with L_MI, with AutoClip (p = 10) and without clipping
 # (p = 100), recording step size and local smoothness every 20.
 # Needs: nothing with the default corpus (demo), any other by data=, for example
-#   recipes/paper/dynamics.sh data=fsdd data.root=free-spoken-digit-dataset
-# For L_WKM: model=whitened_kmeans run_dir=runs/dynamics_wkm. Time: about half an hour a run, each on one core.
+#   recipes/paper/dynamics.sh data=fsdd data.root=/data/fsdd
+# For L_WKM: model=whitened_kmeans run_dir=runs/dynamics_wkm. Time: a quarter of an hour, a run a core.
+# Relative paths start at the project's folder.
 set -euo pipefail
 overrides=("$@")
 [[ " $* " == *" run_dir="* ]] || overrides+=(run_dir=runs/dynamics)
 cd "$(dirname "$0")/../.."
-root=$(printf '%s\n' "${overrides[@]}" | sed -n 's/^run_dir=//p')
+root=$(printf '%s\n' "${overrides[@]}" | sed -n 's/^run_dir=//p' | tail -n 1)
 python train.py --multirun hydra/launcher=joblib threads=1 trainer.progress=false evaluation.progress=false \
     hydra.sweep.subdir='p${clip.p}' trainer.resume=true trainer.dynamics_steps=20 \
     model.hidden_size=300 model.num_layers=2 optimizer.lr=1e-3 trainer.max_steps=4000 trainer.batch_size=8 \

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Table 1 of the paper: AutoClip's percentile p in {0, 1, 10, 25, 50, 90, 100} x five models x three seeds, 105 runs.
 # Needs: nothing with the default corpus (demo); any other by data=, for example
-#   recipes/paper/table1.sh data=fsdd data.root=free-spoken-digit-dataset trainer.max_steps=600
-#   recipes/paper/table1.sh data=wsj0_2mix data.root=WSJ0 experiment=paper hydra/launcher=submitit_slurm   # the paper's
+#   recipes/paper/table1.sh data=fsdd data.root=/data/fsdd trainer.max_steps=600
+#   recipes/paper/table1.sh data=fsdd data.root=/data/fsdd experiment=paper hydra/launcher=submitit_slurm
 # One run a core (joblib), or a job a run on a Slurm cluster. The same command again goes on where it was stopped, and
-# repeats no finished run; a larger trainer.max_steps prolongs all of them.
+# repeats no finished run; a larger trainer.max_steps prolongs all of them. Relative paths start at the project's folder.
 # Disk: 25 MB a run of the small network. Time: scripts/estimate.py says it for any size (runs=21 a model).
 set -euo pipefail
 overrides=("$@")
@@ -12,8 +12,10 @@ overrides=("$@")
 [[ " $* " == *" seed="* ]] || overrides+=(seed=0,1,2)
 [[ " $* " == *" hydra/launcher="* ]] || overrides+=(hydra/launcher=joblib)
 cd "$(dirname "$0")/../.."
+status=0
 # A run's folder is its cell's: the number of steps isn't in its name, so that it can be prolonged.
 python train.py --multirun hydra.sweep.subdir='${hydra:runtime.choices.model}_p${clip.p}_seed${seed}' threads=1 \
     trainer.progress=false evaluation.progress=false trainer.resume=true clip=autoclip "${overrides[@]}" \
-    model=mask_inference,waveform,deep_clustering,whitened_kmeans,chimera clip.p=0,1,10,25,50,90,100
-python scripts/table1.py "$(printf '%s\n' "${overrides[@]}" | sed -n 's/^run_dir=//p')"
+    model=mask_inference,waveform,deep_clustering,whitened_kmeans,chimera clip.p=0,1,10,25,50,90,100 || status=$?
+python scripts/table1.py "$(printf '%s\n' "${overrides[@]}" | sed -n 's/^run_dir=//p' | tail -n 1)" || status=$?
+exit $status
