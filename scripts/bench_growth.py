@@ -7,9 +7,10 @@ of their medians says whether late steps cost more, whatever else slows the mach
 and the resident memory along the long run too.
 """
 
-import csv
 import statistics
 import tempfile
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,48 +35,52 @@ TINY = ["model.hidden_size=8", "model.num_layers=1", "trainer.batch_size=1", "tr
 TINY += ["data.num_train=5000", "data.num_valid=4", "trainer.progress=false", "device=cpu"]
 
 
-class MemoryLog(Interruption):
-    """Notes the resident memory in MB whenever training asks whether a signal came: once a step."""
+class StepLog(Interruption):
+    """Notes the time in seconds whenever training asks whether a signal came, which it does once a step; and the
+    resident memory in MB every so often. So a step's time has all that is between two steps: writing, checkpoints."""
 
     def __init__(self, every: int) -> None:
         super().__init__()
         self.every = every
-        self.asked_times = 0
+        self.times: list[float] = []
         self.megabytes: list[float] = []
 
     def asked(self) -> int:
-        self.asked_times += 1
-        if self.asked_times % self.every == 0:
+        self.times.append(time.perf_counter())
+        if len(self.times) % self.every == 0:
             self.megabytes.append(psutil.Process().memory_info().rss / 1e6)
         return super().asked()
 
+    def seconds(self) -> list[float]:
+        """Of each step but the first."""
+        return [end - start for start, end in pairwise(self.times)]
 
-def train(overrides: list[str], folder: Path, until: int, memory: Interruption) -> list[float]:
-    """Trains the run in a folder up to a step; seconds of each of its steps so far."""
+
+def train(overrides: list[str], folder: Path, until: int, log: StepLog) -> list[float]:
+    """Trains the run in a folder up to a step; seconds of each of its steps but the first."""
     settings = [*TINY, *overrides, f"trainer.max_steps={until}", "trainer.resume=true", f"run_dir={folder}"]
-    config = cli.compose_config("config", settings)
+    config = cli.compose_config("config", [*settings, "trainer.log_steps=1"])
     set_threads(config)
     parts, trainer = build_parts(config, torch.device("cpu"), Processes()), build(config, "trainer")
     with RunFolder.create(folder, config, True) as run:
-        trainer.fit(parts, run, memory)
+        trainer.fit(parts, run, log)
         run.save_config(config)
-        with open(run.steps, newline="", encoding="utf-8") as file:
-            return [float(row["train/seconds"]) for row in csv.DictReader(file)]
+    return log.seconds()
 
 
 def measure(overrides: list[str], steps: int, root: Path) -> dict[str, Any]:
     """Times in seconds and memory in MB along the long run, and late steps beside early ones."""
     overrides = [*overrides, f"data.store={root}/store"]
-    memory = MemoryLog(steps // WINDOWS)
+    width = steps // WINDOWS
+    memory = StepLog(width)
     times = train(overrides, root / "old", steps, memory)
-    train(overrides, root / "young", WARM_UP, Interruption())
+    train(overrides, root / "young", WARM_UP, StepLog(BLOCK))
     ends = {"old": steps, "young": WARM_UP}
     blocks: dict[str, list[float]] = {name: [] for name in ends}
     for _ in tqdm(range(ROUNDS), desc="rounds", leave=False):
         for name in ends:
             ends[name] += BLOCK
-            blocks[name] += train(overrides, root / name, ends[name], Interruption())[-BLOCK + FIRST :]
-    width = steps // WINDOWS
+            blocks[name] += train(overrides, root / name, ends[name], StepLog(BLOCK))[FIRST:]
     windows = [times[start : start + width] for start in range(0, width * WINDOWS, width)]
     old, young = (statistics.median(blocks[name]) for name in ends)
     return {
@@ -93,9 +98,9 @@ def main() -> None:
     """Measures and prints; writes JSON where an output is named."""
     own, overrides = settings(__doc__, "bench_growth")
     check_count("steps", own.steps, minimum=3 * max(WINDOWS, WARM_UP))
-    with tempfile.TemporaryDirectory() as temporary:
-        results = measure(overrides, own.steps, Path(temporary))
     width = own.steps // WINDOWS
+    with tempfile.TemporaryDirectory() as temporary:
+        results = measure(overrides, width * WINDOWS, Path(temporary))
     rows = [
         [str((number + 1) * width), f"{1e3 * seconds:.3f}", f"{megabytes:.0f}"]
         for number, (seconds, megabytes) in enumerate(zip(results["seconds_a_step"], results["megabytes"], strict=True))

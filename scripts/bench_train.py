@@ -47,8 +47,9 @@ class Step:
         stft = build(config, "stft")
         num_samples = stft.num_samples(config.trainer.excerpt_frames)
         sources = 0.05 * torch.randn(config.trainer.batch_size, config.mixing.num_sources, num_samples)
+        sources = sources.to(self.device)
         self.batch = Batch(sources, torch.full((len(sources),), num_samples), ())
-        self.magnitude = features(sources.to(self.device), stft).mixture_magnitude
+        self.magnitude = features(sources, stft).mixture_magnitude
         self.plain = build(config, "optimizer", params=self.network.parameters())
         optimizer = build(config, "optimizer", params=self.network.parameters())
         names, fold = self.network.named_parameters(), config.trainer.fold_clipping

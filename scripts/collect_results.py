@@ -22,8 +22,7 @@ def main() -> None:
         raise InputError("expected FOLDER [FOLDER ...] OUTPUT.csv; --help says more")
     found, unfinished = collect(folders)
     rows = read_rows(output) if output.exists() else []
-    keys = {(row["command"], row["commit"]) for row in rows}
-    new = [row for row in found if (row["command"], row["commit"]) not in keys]
+    new = [row for row in found if row not in rows]
     write_rows(output, [*rows, *new])
     print(f"{output}: {len(new)} new, {len(rows)} kept, {unfinished} unfinished")
 

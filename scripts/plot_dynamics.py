@@ -44,6 +44,8 @@ def main() -> None:
         raise InputError("expected UNCLIPPED_RUN CLIPPED_RUN OUTPUT.png (or .svg, .pdf, .gif); --help says more")
     folders, output = [RunFolder(path) for path in paths[:2]], paths[2]
     runs = [load_dynamics(folder, name) for folder, name in zip(folders, NAMES, strict=True)]
+    if runs[0].is_clipped:
+        raise InputError(f"{paths[0]}: its gradients are clipped; give the run without clipping first")
     header = ["run", "r", "mean step size", "its variance", "variance / mean^2", "test SI-SDR [dB]"]
     print(table(header, [row(run, folder) for run, folder in zip(runs, folders, strict=True)]))
     if output.suffix == ".gif":

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench_train import Step
 from benchmark import settings, write_results
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from separation import cli
@@ -41,7 +42,9 @@ def measure(step: Step, count: int, trace: Path | None) -> dict[str, Any]:
         trace.parent.mkdir(parents=True, exist_ok=True)
         profiler.export_chrome_trace(str(trace))
     attribute = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    times = {event.key.removeprefix("aten::"): getattr(event, attribute) / 1e6 for event in profiler.key_averages()}
+    # On a GPU kernels have rows of their own, beside those of the operations that launch them.
+    events = [event for event in profiler.key_averages() if event.device_type == DeviceType.CPU]
+    times = {event.key.removeprefix("aten::"): getattr(event, attribute) / 1e6 for event in events}
     total = sum(times.values())
     kinds = {kind: sum(times.get(name, 0.0) for name in names) / total for kind, names in KINDS.items()}
     kinds[REST] = 1 - sum(kinds.values())

@@ -18,7 +18,7 @@ from separation.data.mixtures import Data, DrawnMixtures
 from separation.data.store import open_store
 from separation.errors import InputError, check_count
 from separation.features import Stft
-from separation.models import pick_device
+from separation.models import allow_tf32, pick_device
 from separation.processes import Processes
 from separation.run_folder import RunFolder
 from separation.separators import Separator
@@ -63,7 +63,9 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
         if isinstance(cause, ValueError | TypeError):
             # The clipping library names the argument first ("p: expected ..."): make it the key ("clip.p: ...").
             joint = "." if re.match(r"\w+: ", str(cause)) else ": "
-            raise InputError(f"{key}{joint}{cause}") from error
+            given = ", ".join(f"{name!s}={value}" for name, value in node.items() if not str(name).startswith("_"))
+            remark = f" (given: {given})" if isinstance(cause, TypeError) else ""
+            raise InputError(f"{key}{joint}{cause}{remark}") from error
         raise
 
 
@@ -174,6 +176,7 @@ def load_model(folder: RunFolder, config: DictConfig) -> TrainedModel:
         InputError: the checkpoint is damaged or doesn't fit the settings.
     """
     device = pick_device(config.device)
+    allow_tf32(False)  # scores are of the network as it is
     network = build(config, "model.network").to(device)
     checkpoint.load_network(folder.best, network, device)
     return TrainedModel(network.eval(), build(config, "model.separator"), build(config, "stft"), device)

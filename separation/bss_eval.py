@@ -58,7 +58,7 @@ def _filters(references: np.ndarray, estimates: np.ndarray, size: int, num_taps:
     for i in range(count):
         for j in range(i + 1):
             gram[blocks[i], blocks[j]] = _toeplitz(references[i], references[j], size, num_taps)
-    own_grams = [np.asfortranarray(gram[block, block]) for block in blocks]
+    own_grams = [gram[block, block].copy(order="F") for block in blocks]
     cross = np.stack([_correlation(reference, estimates, size)[:, :num_taps] for reference in references])
     from_own = np.stack([_solve(own_gram, cross[i, i]) for i, own_gram in enumerate(own_grams)])
     from_all = _solve(gram, cross.transpose(0, 2, 1).reshape(total, count))

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from separation.atomic import replacing
 from separation.errors import InputError
 from separation.results import find_runs, load_summary
-from separation.run_folder import RunFolder
+from separation.run_folder import RunFolder, settings_digest
 
 LOSSES = {
     "MaskInferenceLoss": "mask_inference",
@@ -24,7 +24,17 @@ LOSSES = {
 }
 COLUMNS = (
     *("corpus", "model", "clip", "p", "seed", "steps", "hidden_size", "num_layers", "batch_size", "excerpt_frames"),
-    *("num_mixtures", "si_sdr", "si_sdr_improvement", "training_seconds", "commit", "date", "machine", "command"),
+    *(
+        "settings",
+        "num_mixtures",
+        "si_sdr",
+        "si_sdr_improvement",
+        "training_seconds",
+        "commit",
+        "date",
+        "machine",
+        "command",
+    ),
 )
 Row = dict[str, str]
 
@@ -43,7 +53,7 @@ def collect(folders: Sequence[Path]) -> tuple[list[Row], int]:
 
 
 def load_rows(paths: Sequence[Path]) -> list[Row]:
-    """Rows of tables (.csv, as `write_rows` writes them) and of folders of runs; a run that is there twice counts once.
+    """Rows of tables (.csv, as `write_rows` writes them) and of folders of runs; rows that are equal count once.
 
     Raises:
         InputError: nothing is there, or it is damaged.
@@ -51,7 +61,7 @@ def load_rows(paths: Sequence[Path]) -> list[Row]:
     rows: list[Row] = []
     for path in paths:
         rows += read_rows(path) if path.suffix == ".csv" else collect([path])[0]
-    return list({(row["command"], row["commit"]): row for row in rows}.values())
+    return list({tuple(row.items()): row for row in rows}.values())
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -100,7 +110,7 @@ def _cells(config: DictConfig, summary: dict[str, Any], last: dict[str, str]) ->
     return {
         "corpus": config.data._target_.rpartition(".")[2],
         "model": LOSSES.get(config.model.loss._target_.rpartition(".")[2], config.model.loss._target_),
-        "clip": config.clip._target_.rpartition(".")[2],
+        "clip": config.clip._target_.rpartition(".")[2] + _variant(config.clip),
         "p": config.clip.get("p", ""),
         "seed": config.seed,
         "steps": last["step"],
@@ -108,6 +118,7 @@ def _cells(config: DictConfig, summary: dict[str, Any], last: dict[str, str]) ->
         "num_layers": config.model.num_layers,
         "batch_size": config.trainer.batch_size,
         "excerpt_frames": config.trainer.excerpt_frames,
+        "settings": settings_digest(config, without=("seed", "clip.")),
         "num_mixtures": summary["num_mixtures"],
         "si_sdr": f"{summary['si_sdr']:.4f}",
         "si_sdr_improvement": f"{summary['si_sdr_improvement']:.4f}",
@@ -115,3 +126,10 @@ def _cells(config: DictConfig, summary: dict[str, Any], last: dict[str, str]) ->
         **{name: origin[name] for name in ("commit", "date", "machine")},
         "command": re.sub(r"(?<==)\S*/", "", origin["command"]),  # of paths only the last part
     }
+
+
+def _variant(clip: DictConfig) -> str:
+    """What sets a clipper apart beside its class and its percentile, as in "(window=1000)"."""
+    others = {name: value for name, value in clip.items() if name not in ("_target_", "p", "on_nonfinite")}
+    given = [f"{name!s}={value}" for name, value in others.items() if value is not None]
+    return f"({', '.join(given)})" if given else ""

@@ -1,7 +1,7 @@
 """A training step as one CUDA graph: the host launches it whole instead of kernel by kernel."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from separation.clip import ClipResult
 from separation.data.mixtures import Batch
@@ -36,6 +36,7 @@ class GraphedStep:
             raise InputError(f"trainer.cuda_graph=true: {problem}; or use trainer.cuda_graph=false")
         for group in parts.optimizer.param_groups:
             group["capturable"] = True
+        _keep_in_place(parts.network)
         self.parts = parts
         self.weight = weight
         self.count = 0
@@ -57,10 +58,11 @@ class GraphedStep:
 
     def _eager(self, batch: Batch) -> tuple[Tensor, ClipResult]:
         """On the stream of the capture, as torch asks for."""
-        self.stream.wait_stream(torch.cuda.current_stream())
+        current = torch.cuda.current_stream(self.parts.device)
+        self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
             taken = train_step(self.parts, batch, self.weight)
-        torch.cuda.current_stream().wait_stream(self.stream)
+        current.wait_stream(self.stream)
         return taken
 
     def _capture(self, batch: Batch) -> None:
@@ -73,6 +75,14 @@ class GraphedStep:
             with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.loss, self.result = train_step(self.parts, self.batch, self.weight)
         except RuntimeError as error:
-            raise InputError(
-                f"trainer.cuda_graph=true: this step can't be captured ({str(error).splitlines()[0][:200]}); use false"
-            ) from error
+            reason = str(error.__context__ or error).splitlines()[0][:200]  # ending the capture fails in turn
+            raise InputError(f"trainer.cuda_graph=true: this step can't be captured ({reason}); use false") from error
+
+
+def _keep_in_place(network: nn.Module) -> None:
+    """Lays each LSTM's weights side by side once. nussl does so in every forward pass, in new memory each time: a
+    captured step would go on to train what the network no longer reads."""
+    for module in network.modules():
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()
+            module.flatten_parameters = lambda: None  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from separation.clip import ClipResult
 from separation.data.mixtures import Batch
@@ -36,7 +36,7 @@ class RecordedSteps:
         step: steps taken before.
 
     Raises:
-        InputError: several processes train.
+        InputError: several processes train, or what a step changes can't be put back.
     """
 
     def __init__(
@@ -47,8 +47,17 @@ class RecordedSteps:
         every: int,
         step: int,
     ) -> None:
-        if parts.processes.count > 1:
-            raise InputError("trainer.dynamics_steps: needs a single process; use null with torchrun")
+        dropout = any(isinstance(module, nn.RNNBase) and module.dropout > 0 for module in parts.network.modules())
+        problems = {
+            "a single process: use null with torchrun": parts.processes.count > 1,
+            "gradients without a scale: take bf16 or fp32 instead of trainer.precision=fp16": (
+                parts.precision.scaler.is_enabled()
+            ),
+            # cuDNN's masks can't be put back, so recording would change training.
+            "model.dropout=0 on a GPU": dropout and parts.device.type == "cuda",
+        }
+        for problem in (problem for problem, found in problems.items() if found):
+            raise InputError(f"trainer.dynamics_steps={every}: needs {problem}")
         self.take = take
         self.parts = parts
         self.every = every

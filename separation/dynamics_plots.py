@@ -40,6 +40,11 @@ class Dynamics:
     threshold: np.ndarray
 
     @property
+    def is_clipped(self) -> bool:
+        """Whether a gradient norm lay above its threshold."""
+        return bool((np.log10(self.threshold) < self.grad_norm - 1e-6).any())
+
+    @property
     def correlation(self) -> float:
         """Pearson's r between the logarithms of smoothness and gradient norm."""
         kept = np.isfinite(self.smoothness) & np.isfinite(self.grad_norm)
@@ -123,7 +128,7 @@ def _draw(axes: np.ndarray, shown: tuple[Dynamics, Dynamics], whole: tuple[Dynam
         kept = np.isfinite(run.smoothness) & np.isfinite(run.grad_norm)
         extent = (*norms, *smoothness)
         axis.hexbin(run.grad_norm[kept], run.smoothness[kept], gridsize=25, extent=extent, mincnt=1, cmap="viridis")
-        if np.isfinite(run.threshold[-1]):
+        if run.is_clipped:
             axis.axvline(np.log10(run.threshold[-1]), color=color, linestyle=":", label="threshold at the end")
             axis.legend(fontsize=8, loc="lower right")
         axis.set_title(f"{run.name}: r = {run.correlation:.2f}", fontsize=10)
@@ -135,12 +140,14 @@ def _draw(axes: np.ndarray, shown: tuple[Dynamics, Dynamics], whole: tuple[Dynam
 
 def _positive(runs: tuple[Dynamics, Dynamics]) -> bool:
     """Whether the loss has a logarithm: L_SNR, in dB, is negative."""
-    return all((run.loss > 0).all() for run in runs)
+    return all((run.loss[np.isfinite(run.loss)] > 0).all() for run in runs)
 
 
 def _limits(arrays: list[np.ndarray], factor: bool = False) -> tuple[float, float]:
     """A little more than the values' range; `factor`: for logarithmic axes."""
     values = np.concatenate([array[np.isfinite(array)] for array in arrays])
+    if not len(values):
+        raise InputError("dynamics.csv: has a column without a finite number; was every step left out?")
     low, high = float(values.min()), float(values.max())
     if factor:
         return low / 1.2, high * 1.2

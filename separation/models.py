@@ -162,6 +162,11 @@ def num_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
+def allow_tf32(allowed: bool) -> None:
+    """Whether GPUs may round float32 factors to 10 bits of mantissa; torch's default is to let cuDNN's LSTM do so."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
 def pick_device(name: str) -> torch.device:
     """The device of a `device` key: `auto` is a GPU where there is one.
 
@@ -175,6 +180,8 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.index is not None:
+            torch.cuda.set_device(device)  # streams and graphs are the current device's
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device={name}: can't be used here ({reason}); try device=auto or device=cpu") from error

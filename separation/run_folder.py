@@ -1,5 +1,6 @@
 """A run folder: the only product of a run, with fixed names."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,8 @@ from separation.errors import InputError
 MAY_CHANGE = (
     *("run_dir", "threads", "device", "data.root", "data.store", "evaluation."),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
-    *("trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps", "trainer.store_on_device"),
+    *("trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
+    *("trainer.store_on_device", "trainer.cuda_graph", "trainer.dynamics_steps"),
 )
 """Settings that may be others when a run is resumed: with them it still takes the same steps."""
 
@@ -168,6 +170,12 @@ class RunFolder:
             raise InputError(f"{self.config}: holds no settings of a run ({what}); restore it or train again")
         assert isinstance(config, DictConfig)
         return config
+
+
+def settings_digest(config: Any, without: tuple[str, ...]) -> str:
+    """A short fingerprint of a run's settings, less those that may change when it is resumed and some others."""
+    kept = [item for item in sorted(_settings(config).items()) if not item[0].startswith((*MAY_CHANGE, *without))]
+    return hashlib.sha256(repr(kept).encode()).hexdigest()[:10]
 
 
 def _settings(config: Any) -> dict[str, Any]:

@@ -32,7 +32,7 @@ SAME = ("corpus", "hidden_size", "num_layers", "batch_size", "excerpt_frames", "
 
 
 class Gain(NamedTuple):
-    """What clipping at the better of p = 1 and 10 brings one loss over p = 100, in dB."""
+    """What clipping brings one loss over p = 100, in dB."""
 
     p: int
     differences: dict[int, float]
@@ -55,7 +55,9 @@ class Table1:
         if not rows:
             raise InputError("table1: no finished runs with clip=autoclip; recipes/paper/table1.sh trains them")
         found = {name: sorted({row[name] for row in rows}) for name in SAME}
-        self.settings = {name: values for name, values in found.items() if len(values) == 1}
+        for model in MODELS:  # each has its own
+            found[f"settings of {model}"] = sorted({row["settings"] for row in rows if row["model"] == model})
+        self.settings = {name: values[0] for name, values in found.items() if len(values) == 1 and name in SAME}
         self.differing = {name: values for name, values in found.items() if len(values) > 1}
         if self.differing and not mixed:
             text = "; ".join(f"{name}: {', '.join(values)}" for name, values in self.differing.items())
@@ -63,7 +65,7 @@ class Table1:
         self.cells: dict[tuple[str, float], dict[int, float]] = defaultdict(dict)
         for row in rows:
             cell, seed = self.cells[row["model"], float(row["p"])], int(row["seed"])
-            if seed in cell and not mixed:
+            if seed in cell:
                 raise InputError(f"table1: two runs of {row['model']}, p = {row['p']}, seed {seed}; leave out one")
             cell[seed] = float(row["si_sdr"])
         self.seeds = sorted({seed for cell in self.cells.values() for seed in cell})
@@ -90,19 +92,20 @@ class Table1:
         pairs = [(own.value, PAPER[p][column]) for p in PAPER if (own := self.mean(model, p)) is not None]
         return rank_correlation(*zip(*pairs, strict=True)) if len(pairs) > 2 else math.nan
 
-    def gain(self, model: str) -> Gain | None:
-        """Of clipping, in the seeds that all three percentiles have; None where there are none."""
-        cells = {p: self.cells.get((model, p), {}) for p in (*CLIPPED, UNCLIPPED)}
+    def gain(self, model: str, clipped: tuple[int, ...] = CLIPPED) -> Gain | None:
+        """Of clipping at the best of some percentiles, by the mean over the seeds that they and p = 100 all have; None
+        where there are none. Chosen on the scores that it is measured by, the better of two gains by chance alone."""
+        cells = {p: self.cells.get((model, p), {}) for p in (*clipped, UNCLIPPED)}
         seeds = sorted(set.intersection(*map(set, cells.values())))
         if not seeds:
             return None
-        best = max(CLIPPED, key=lambda p: sum(cells[p][seed] for seed in seeds))
+        best = max(clipped, key=lambda p: sum(cells[p][seed] for seed in seeds))
         return Gain(best, {seed: cells[best][seed] - cells[UNCLIPPED][seed] for seed in seeds})
 
-    def claim(self) -> tuple[Mean, int] | None:
+    def claim(self, clipped: tuple[int, ...] = CLIPPED) -> tuple[Mean, int] | None:
         """The paper's claim as a number: the mean over losses of the gain, with its interval over the seeds that all
         losses have; and for how many losses it is positive. None where a loss has no gain."""
-        gains = [gain for gain in map(self.gain, MODELS) if gain is not None]
+        gains = [gain for model in MODELS if (gain := self.gain(model, clipped)) is not None]
         if len(gains) < len(MODELS):
             return None
         seeds = sorted(set.intersection(*(set(gain.differences) for gain in gains)))
@@ -134,7 +137,7 @@ def _lines(own: Table1) -> Iterator[str]:
     header = ["p", *MODELS.values(), *(f"paper {name}" for name in MODELS.values())]
     yield table(header, rows)
     yield ""
-    yield ", ".join(f"{name} {', '.join(values)}" for name, values in own.settings.items())
+    yield ", ".join(f"{name} {value}" for name, value in own.settings.items())
     yield f"SI-SDR on the test split in dB, mean +- 95% interval over {len(own.seeds)} seed(s); *: the column's best"
     for name, values in own.differing.items():
         yield f"MIXED: runs differ in {name}: {', '.join(values)}"
@@ -145,9 +148,17 @@ def _lines(own: Table1) -> Iterator[str]:
         gain = own.gain(model)
         if gain is not None:
             yield f"{name}: p = {gain.p} over p = {UNCLIPPED}: {mean(list(gain.differences.values()))} dB"
-    claim = own.claim()
-    if claim is not None:
-        yield f"mean over the losses: {claim[0]} dB, positive for {claim[1]} of {len(MODELS)}"
+    for percentiles, remark in (
+        (CLIPPED, "; the better one was chosen by these scores, which flatters it"),
+        ((10,), ""),
+    ):
+        claim = own.claim(percentiles)
+        if claim is not None:
+            names = " or ".join(map(str, percentiles))
+            yield (
+                f"p = {names} over p = {UNCLIPPED}, mean over the losses: {claim[0]} dB, positive for {claim[1]} of"
+                f" {len(MODELS)}{remark}"
+            )
 
 
 def report(own: Table1) -> str:

@@ -1,7 +1,8 @@
 """One optimizer step: features, network, loss, gradients, clipping; and what is held for it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from separation.clip import Attachment, ClipResult, NonFiniteGradientError
 from separation.data.mixtures import Batch, Data
 from separation.errors import InputError, check_choice
 from separation.features import Features, Stft, features
+from separation.models import allow_tf32
 from separation.processes import Processes
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -37,8 +39,7 @@ class Precision:
         self.dtype = PRECISIONS[check_choice("trainer.precision", name, tuple(PRECISIONS))]
         if name in GPU_ONLY and device.type == "cpu":
             raise InputError(f"trainer.precision={name}: needs a GPU; take bf16 or fp32 on a CPU")
-        if device.type == "cuda":  # torch's default is to let cuDNN's LSTM use tf32
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
+        allow_tf32(name == "tf32")
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
@@ -46,9 +47,23 @@ class Precision:
         """The network's outputs in float32."""
         if self.dtype == torch.float32:
             return network(magnitude)
-        with torch.autocast(self.device.type, self.dtype):
+        exact_lstm = self.device.type == "cuda" and self.dtype == torch.bfloat16
+        with torch.autocast(self.device.type, self.dtype), _lstm_in_float32(network) if exact_lstm else nullcontext():
             outputs = network(magnitude)
         return {name: output.float() for name, output in outputs.items()}
+
+
+@contextmanager
+def _lstm_in_float32(network: nn.Module) -> Iterator[None]:
+    """Keeps autocast out of a network's LSTM: cuDNN's has no bfloat16, and torch would take unscaled float16."""
+    layers = [module for module in network.modules() if isinstance(module, nn.RNNBase)]
+    for layer in layers:
+        layer.forward = torch.autocast("cuda", enabled=False)(layer.forward)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import run_program
+from conftest import TINY, run_program
 
 from separation import checkpoint
 from separation.dynamics import COLUMNS, RecordedSteps
@@ -55,6 +55,16 @@ def test_recording_changes_nothing(make_run):
     assert not (plain / "dynamics.csv").exists()
 
 
+def test_the_table_goes_on_with_its_run(speech_folder, tmp_path):
+    common = ["data=folder", f"data.root={speech_folder}", *TINY, "model.dropout=0.3", "model.num_layers=2"]
+    common += ["trainer.dynamics_steps=2", "trainer.resume=true", "evaluation.num_audio=0"]
+    for name, steps in (("whole", 6), ("parts", 3), ("parts", 6)):
+        result = run_program("train.py", *common, f"run_dir={name}", f"trainer.max_steps={steps}", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    tables = [(tmp_path / name / "dynamics.csv").read_text() for name in ("whole", "parts")]
+    assert tables[0] == tables[1] and len(tables[0].splitlines()) == 4
+
+
 def _flat(state: dict) -> list:
     """Everything in it, tensors as lists."""
     return [value.tolist() if torch.is_tensor(value) else _flat(value) if isinstance(value, dict) else value
@@ -74,7 +84,7 @@ def test_a_step_that_is_left_out_has_no_smoothness(make_parts, tmp_path):
 def test_several_processes_are_refused(make_parts, tmp_path):
     parts = make_parts()
     object.__setattr__(parts.processes, "count", 2)
-    with pytest.raises(InputError, match="trainer.dynamics_steps: needs a single process"):
+    with pytest.raises(InputError, match="trainer.dynamics_steps=1: needs a single process"):
         RecordedSteps(lambda batch: train_step(parts, batch), parts, tmp_path / "dynamics.csv", 1, 0)
 
 

@@ -53,6 +53,7 @@ def test_the_claims_interval_is_over_seeds():
     rows = [row for row in papers() if row["model"] != "deep_clustering" or row["p"] != "100"]
     rows += [row("deep_clustering", 100, seed, 10.2 + 0.1 * seed - seed) for seed in SEEDS]
     claim, _ = Table1(rows).claim()
+    assert Table1(papers()).claim((10,))[0].value == pytest.approx((0.6 + 0.2 + 1.7 + 0.4 + 2.1) / 5)
     expected = mean([(0.6 + seed + 0.4 + 1.8 + 0.4 + 2.1) / 5 for seed in SEEDS])
     assert claim.value == pytest.approx(expected.value) and claim.half_width == pytest.approx(expected.half_width)
 
@@ -67,18 +68,23 @@ def test_missing_cells_are_shown_as_missing():
     assert "missing: 4 runs" in text and "(2 of 3)" in text
 
 
-@pytest.mark.parametrize("name", ["corpus", "hidden_size", "steps", "commit"])
+@pytest.mark.parametrize("name", ["corpus", "hidden_size", "steps", "commit", "settings"])
 def test_runs_that_differ_are_refused_unless_mixed(name):
     rows = papers()
     rows[5] |= {name: "other"}
-    with pytest.raises(InputError, match=f"{name}: other, x.*--mixed"):
+    with pytest.raises(InputError, match=f"{name}.*: other, x.*--mixed"):
         Table1(rows)
-    assert f"MIXED: runs differ in {name}: other, x" in report(Table1(rows, mixed=True))
+    text = report(Table1(rows, mixed=True))
+    assert f"MIXED: runs differ in {name}" in text and "other, x" in text
 
 
 def test_two_runs_of_a_cell_are_refused():
     with pytest.raises(InputError, match="two runs of mask_inference, p = 10, seed 1"):
         Table1([*papers(), row("mask_inference", 10, 1, 3.0, command="again")])
+    with pytest.raises(InputError, match="two runs of chimera"):
+        Table1([*papers(), row("chimera", 10, 1, 3.0, corpus="other")], mixed=True)
+    windowed = row("mask_inference", 10, 1, 3.0, clip="AutoClip(window=100)")
+    assert Table1([*papers(), windowed]).mean("mask_inference", 10) == Table1(papers()).mean("mask_inference", 10)
     with pytest.raises(InputError, match="no finished runs with clip=autoclip"):
         Table1([row("mask_inference", 10, 1, 3.0, clip="NoClip")])
 
@@ -87,7 +93,10 @@ def test_the_script_reads_tables_and_names_bad_ones(tmp_path):
     write_rows(tmp_path / "a.csv", papers())
     assert read_rows(tmp_path / "a.csv") == papers()
     result = run_program("scripts/table1.py", tmp_path / "a.csv", cwd=tmp_path)
-    assert result.returncode == 0 and "mean over the losses: 1.06 +- 0.00 dB, positive for 5 of 5" in result.stdout
+    assert (
+        result.returncode == 0
+        and "p = 1 or 10 over p = 100, mean over the losses: 1.06 +- 0.00 dB, positive for 5 of 5" in result.stdout
+    )
     (tmp_path / "b.csv").write_text("a,b\n1,2\n")
     result = run_program("scripts/table1.py", tmp_path / "b.csv", cwd=tmp_path)
     assert result.returncode == 1 and "b.csv: expected the columns corpus, model" in result.stderr

@@ -4,7 +4,7 @@
 #   recipes/paper/table1.sh data=fsdd data.root=/data/fsdd trainer.max_steps=600
 #   recipes/paper/table1.sh data=fsdd data.root=/data/fsdd experiment=paper hydra/launcher=submitit_slurm
 # One run a core (joblib), or a job a run on a Slurm cluster. The same command again goes on where it was stopped, and
-# repeats no finished run; a larger trainer.max_steps prolongs all of them. Relative paths start at the project's folder.
+# repeats no finished run; a larger trainer.max_steps prolongs them all. Relative paths start at the project's folder.
 # Disk: 25 MB a run of the small network. Time: scripts/estimate.py says it for any size (runs=21 a model).
 set -euo pipefail
 overrides=("$@")
