@@ -23,7 +23,7 @@ from separation.assembly import TrainedModel, load_model, set_threads
 from separation.assignment import reorder
 from separation.bss_eval import bss_eval
 from separation.compat import nussl
-from separation.data.mixtures import Batch, DrawnMixtures
+from separation.data.mixtures import Batch, MixtureList
 from separation.evaluation import ModelEstimator, OracleEstimator, si_sdr_by_museval, si_sdr_by_torch, write_audio
 from separation.metrics import best_permutation, bss_eval_by_museval, si_sdr
 from separation.results import table
@@ -35,7 +35,7 @@ BATCH = 16
 class Bench:
     """One model, some mixtures in batches by length, and what is done with them."""
 
-    def __init__(self, model: TrainedModel, mixtures: DrawnMixtures, count: int, exported: str) -> None:
+    def __init__(self, model: TrainedModel, mixtures: MixtureList, count: int, exported: str) -> None:
         order = sorted(range(min(count, len(mixtures))), key=mixtures.length)
         self.batches = [mixtures.whole(order[i : i + BATCH]) for i in range(0, len(order), BATCH)]
         self.model = model
@@ -44,7 +44,7 @@ class Bench:
         self.estimator = ModelEstimator(model.network, model.separator, model.stft, model.device)
         self.inputs = [
             (
-                model.stft(batch.sources.sum(1)).abs(),
+                model.stft(batch.mixture).abs(),
                 torch.tensor([model.stft.num_frames(length) for length in batch.num_samples.tolist()]),
             )
             for batch in self.batches
@@ -100,8 +100,11 @@ class Bench:
     def files(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for number, (estimates, sources) in enumerate(self.pairs()):
-                pair = torch.from_numpy(sources), torch.from_numpy(estimates)
-                write_audio(Path(folder) / "audio" / str(number), *pair, self.rate)
+                named = {"mixture": sources.sum(0)}
+                named |= {f"reference_{i}": source for i, source in enumerate(sources)}
+                named |= {f"estimate_{i}": estimate for i, estimate in enumerate(estimates)}
+                signals = {name: torch.from_numpy(signal) for name, signal in named.items()}
+                write_audio(Path(folder) / "audio" / str(number), signals, self.rate)
 
     def nussl(self) -> None:
         package = nussl()

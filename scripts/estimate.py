@@ -21,9 +21,9 @@ from benchmark import seconds, settings, write_results
 
 from separation import cli
 from separation.assembly import build
-from separation.data.mixtures import DrawnMixtures
+from separation.data.drawn import DrawnMixtures
 from separation.data.store import Utterance
-from separation.errors import check_count, check_number
+from separation.errors import InputError, check_count, check_number
 from separation.evaluation import Evaluator, ModelEstimator
 from separation.models import num_parameters
 from separation.results import table
@@ -41,13 +41,13 @@ class NoiseStore:
     def __init__(self, sample_rate: int, num_samples: int) -> None:
         self.sample_rate = sample_rate
         self.on_device = None
-        self.utterances = [Utterance(name, name, "test", 0, num_samples, 1.0, 0.05) for name in "abcdef"]
+        self.utterances = [Utterance(name, name, "test", 0, num_samples, 1.0, 0.05, 0) for name in "abcdef"]
         self.noise = 0.05 * np.random.default_rng(0).standard_normal(2 * num_samples, dtype=np.float32)
 
-    def read(self, utterance: Utterance, offset: int, num_samples: int) -> np.ndarray:
+    def read_into(self, target: np.ndarray, utterance: Utterance, offset: int, gain: float = 1.0) -> None:
         """Other noise for each utterance."""
-        first = ord(utterance.name) * num_samples // 128
-        return self.noise[first : first + num_samples]
+        first = ord(utterance.name) * len(target) // 128
+        np.multiply(self.noise[first : first + len(target)], np.float32(gain), out=target)
 
 
 def median_seconds(function: Callable[[], object], step: Step, duration: float) -> float:
@@ -82,6 +82,9 @@ def measure(model: str, overrides: list[str], duration: float, mixture_seconds: 
     """One run of a model: counts, seconds, bytes; in a process of its own, whose memory is the run's."""
     step = Step(model, overrides)
     config, trainer = step.config, build(step.config, "trainer")
+    for key in ("num_train", "num_valid", "num_test"):
+        if config.data[key] is None:
+            raise InputError(f"data.{key}=null: nobody knows how many the corpus lists; give their number")
     steps_per_epoch, total = trainer.num_steps(config.data.num_train)
     step_time = median_seconds(step.whole, step, duration)
     valid_time = median_seconds(lambda: validation_batch(step), step, duration / 5)

@@ -14,7 +14,9 @@ from torch import nn
 
 from separation import checkpoint
 from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID
-from separation.data.mixtures import Data, DrawnMixtures
+from separation.data.drawn import DrawnMixtures
+from separation.data.listed import ListedMixtures
+from separation.data.mixtures import Data, MixtureList
 from separation.data.store import open_store
 from separation.errors import InputError, check_count
 from separation.features import Stft
@@ -110,15 +112,20 @@ def build_data(config: DictConfig) -> Data:
             f"model.num_sources={config.model.num_sources}: must equal mixing.num_sources={mixing.num_sources}"
         )
     store = open_store(corpus)
+    lists = corpus.mixture_lists({utterance.name for utterance in store.utterances})
     splits = {utterance.split for utterance in store.utterances}
+
+    def mixtures(split: str, count: int | None, seed: int | None = None) -> MixtureList:
+        if split in lists:
+            return ListedMixtures(store, split, mixing, lists[split], count, seed)
+        return DrawnMixtures(store, split, mixing, count, seed or 0)
+
     return Data(
-        train=DrawnMixtures(store, TRAIN, mixing, corpus.num_train, config.seed),
-        valid=DrawnMixtures(store, VALID, mixing, corpus.num_valid),
-        tests=[
-            DrawnMixtures(store, split, mixing, corpus.num_test)
-            for split in (TEST, TEST_UNKNOWN)
-            if split == TEST or split in splits
-        ],
+        train=mixtures(TRAIN, corpus.num_train, config.seed),
+        valid=mixtures(VALID, corpus.num_valid),
+        tests=[mixtures(split, corpus.num_test) for split in (TEST, TEST_UNKNOWN) if split == TEST or split in splits],
+        corpus=corpus,
+        lists=lists,
     )
 
 

@@ -23,16 +23,19 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def free_space(folder: Path) -> str:
+    """How much room a folder's disk has, to go on a sentence; empty where there is no folder."""
+    return f"; {shutil.disk_usage(folder).free / 1e6:.1f} MB are free on its disk" if folder.is_dir() else ""
+
+
 def write_error(path: Path, error: Exception) -> InputError:
     """The sentence for a file that could not be written: why, and how much room its disk has."""
     if not path.parent.is_dir():
         return InputError(f"{path}: its folder is gone; was the run folder removed while it was in use?")
     reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-    free = shutil.disk_usage(path.parent).free / 1e6
     before = " What it held before is whole." if path.exists() else ""
     return InputError(
-        f"{path}: can't be written ({reason}; {free:.1f} MB are free on its disk); make room, or choose another"
-        f" run_dir.{before}"
+        f"{path}: can't be written ({reason}{free_space(path.parent)}); make room, or choose another run_dir.{before}"
     )
 
 

@@ -52,6 +52,9 @@ class GraphedStep:
             self._capture(batch)
             assert self.graph is not None
         self.batch.sources.copy_(batch.sources, non_blocking=True)
+        if self.batch.noise is not None:
+            assert batch.noise is not None  # all of a corpus's mixtures have some, or none has
+            self.batch.noise.copy_(batch.noise, non_blocking=True)
         self.graph.replay()
         norm, threshold, coefficient, should_step = (torch.as_tensor(value).clone() for value in self.result.values)
         return self.loss.clone(), ClipResult(norm, threshold, coefficient, should_step)
@@ -67,7 +70,8 @@ class GraphedStep:
 
     def _capture(self, batch: Batch) -> None:
         """Records a step without taking it."""
-        self.batch = batch._replace(sources=batch.sources.to(self.parts.device).clone())
+        noise = None if batch.noise is None else batch.noise.to(self.parts.device).clone()
+        self.batch = batch._replace(sources=batch.sources.to(self.parts.device).clone(), noise=noise)
         self.graph = torch.cuda.CUDAGraph()
         self.parts.optimizer.zero_grad()
         try:

@@ -18,7 +18,7 @@ from separation import atomic, metrics
 from separation.assignment import reorder
 from separation.bss_eval import bss_eval
 from separation.data import audio
-from separation.data.mixtures import Batch, DrawnMixtures
+from separation.data.mixtures import Batch, MixtureList
 from separation.errors import InputError, check_choice, check_count
 from separation.features import Stft, features
 from separation.processes import Processes
@@ -94,7 +94,7 @@ class ModelEstimator:
     """Where the network is."""
 
     def __call__(self, batch: Batch) -> Tensor:
-        mixture = batch.sources.sum(1).to(self.device)
+        mixture = batch.mixture.to(self.device)
         estimates = separate(self.network, self.separator, self.stft, mixture, batch.num_samples).cpu()
         if not estimates.isfinite().all():
             raise InputError("run: the network's estimates are NaN or infinite; train again with a lower optimizer.lr")
@@ -114,8 +114,8 @@ class OracleEstimator:
 
     def __call__(self, batch: Batch) -> Tensor:
         if self.name == MIXTURE:
-            return batch.sources.sum(1, keepdim=True).expand_as(batch.sources)
-        feats = features(batch.sources, self.stft)
+            return batch.mixture.unsqueeze(1).expand_as(batch.sources)
+        feats = features(batch.sources, self.stft, batch.noise)
         return apply_masks(ORACLES[self.name](feats), feats.mixture_stft, self.stft, batch.num_samples)
 
 
@@ -137,7 +137,7 @@ class Evaluator:
         self.settings = settings
         self.processes = processes or Processes()
 
-    def evaluate(self, mixtures: DrawnMixtures) -> list[Row]:
+    def evaluate(self, mixtures: MixtureList) -> list[Row]:
         """A row for each mixture and source, in the list's order."""
         # Mixtures of like length make a batch, so that little of it is padding.
         order = sorted(range(len(mixtures)), key=mixtures.length)
@@ -154,15 +154,17 @@ class Evaluator:
         everyones = {index: own for part in self.processes.gather(rows) for index, own in part.items()}
         return [row for index in sorted(everyones) for row in everyones[index]]
 
-    def write_examples(self, mixtures: DrawnMixtures, folder: Path) -> None:
+    def write_examples(self, mixtures: MixtureList, folder: Path) -> None:
         """Writes the first mixtures' audio: `NAME/mixture.wav`, `NAME/reference_1.wav`, `NAME/estimate_1.wav`, ..."""
         rate = mixtures.store.sample_rate
         with ThreadPoolExecutor(1) as thread:  # writes one while the next is separated
             writing = []
             for index in range(min(self.settings.num_audio, len(mixtures))):
                 batch = mixtures.whole([index])
-                estimates = self._separate(batch)[0]
-                writing.append(thread.submit(write_audio, folder / batch.names[0], batch.sources[0], estimates, rate))
+                signals = {"mixture": batch.mixture[0]}
+                for kind, sources in (("reference", batch.sources[0]), ("estimate", self._separate(batch)[0])):
+                    signals |= {f"{kind}_{number}": source for number, source in enumerate(sources, start=1)}
+                writing.append(thread.submit(write_audio, folder / batch.names[0], signals, rate))
             for written in writing:
                 written.result()
 
@@ -175,12 +177,10 @@ class Evaluator:
             )
         return reorder(estimates, metrics.best_permutation(estimates, batch.sources))
 
-    def _rows(
-        self, mixtures: DrawnMixtures, indices: list[int], batch: Batch, estimates: Tensor
-    ) -> Iterator[list[Row]]:
+    def _rows(self, mixtures: MixtureList, indices: list[int], batch: Batch, estimates: Tensor) -> Iterator[list[Row]]:
         """Each mixture's rows."""
         score = SI_SDR[self.settings.metrics]
-        mixture = batch.sources.sum(1, keepdim=True).expand_as(batch.sources)
+        mixture = batch.mixture.unsqueeze(1).expand_as(batch.sources)
         columns = {
             "input_si_sdr": score(mixture, batch.sources, batch.num_samples),
             "si_sdr": score(estimates, batch.sources, batch.num_samples),
@@ -202,7 +202,7 @@ class Evaluator:
                     **{name: float(values[i, source]) for name, values in columns.items()},
                     **{name: float(values[source]) for name, values in extra.items()},
                 }
-                for source, utterance in enumerate(mixtures.draw(index).utterances)
+                for source, utterance in enumerate(mixtures.draw(index).utterances[: batch.sources.shape[1]])
             ]
 
     def _bss_eval(self, references: Tensor, estimates: Tensor) -> dict[str, np.ndarray]:
@@ -212,16 +212,14 @@ class Evaluator:
         return {f"bss_eval_{name}": values for name, values in scores._asdict().items()}
 
 
-def write_audio(folder: Path, references: Tensor, estimates: Tensor, sample_rate: int) -> None:
-    """Writes `mixture.wav`, and `reference_N.wav` and `estimate_N.wav` for each source, shape (source, time)."""
+def write_audio(folder: Path, signals: dict[str, Tensor], sample_rate: int) -> None:
+    """Writes a WAV file for each signal, shape (time,)."""
     for path in (folder, folder.parent):
         if path.is_symlink():
             raise InputError(f"{path}: is a link; audio is written into the run's own folder only, so remove it")
     folder.mkdir(parents=True, exist_ok=True)
-    audio.write(folder / "mixture.wav", references.sum(0).numpy(), sample_rate)
-    for number, (reference, estimate) in enumerate(zip(references, estimates, strict=True), start=1):
-        audio.write(folder / f"reference_{number}.wav", reference.numpy(), sample_rate)
-        audio.write(folder / f"estimate_{number}.wav", estimate.numpy(), sample_rate)
+    for name, signal in signals.items():
+        audio.write(folder / f"{name}.wav", signal.numpy(), sample_rate)
 
 
 def summarize(rows: list[Row]) -> dict[str, Any]:

@@ -122,16 +122,14 @@ class Features:
     """Complex, shape (batch, frame, frequency, source)."""
     stft: Stft
     """The transform that they come from."""
-
-    @cached_property
-    def mixture(self) -> Tensor:
-        """Shape (batch, time)."""
-        return self.sources.sum(1)
+    noise_stft: Tensor | None = None
+    """Of what is in the mixture beside the sources: complex, shape (batch, frame, frequency)."""
 
     @cached_property
     def mixture_stft(self) -> Tensor:
-        """Complex, shape (batch, frame, frequency): the sum of the sources', since the transform is linear."""
-        return self.source_stfts.sum(-1)
+        """Complex, shape (batch, frame, frequency): the sum of the parts', since the transform is linear."""
+        speech = self.source_stfts.sum(-1)
+        return speech if self.noise_stft is None else speech + self.noise_stft
 
     @cached_property
     def mixture_magnitude(self) -> Tensor:
@@ -180,6 +178,6 @@ def audible(magnitude: Tensor, threshold: float) -> Tensor:
     return ((magnitude >= peak * 10 ** (-threshold / 20)) & (magnitude > 0)).to(magnitude)
 
 
-def features(sources: Tensor, stft: Stft) -> Features:
-    """Features of a batch of sources, shape (batch, source, time)."""
-    return Features(sources, stft(sources).permute(0, 2, 3, 1), stft)
+def features(sources: Tensor, stft: Stft, noise: Tensor | None = None) -> Features:
+    """Features of a batch of sources, shape (batch, source, time), and of noise, shape (batch, time)."""
+    return Features(sources, stft(sources).permute(0, 2, 3, 1), stft, None if noise is None else stft(noise))

@@ -18,12 +18,14 @@ class RecordingSeparator:
     Args:
         model: a trained model.
         sample_rate: the rate it was trained at, in Hz.
-        mixture_rms: the level it was trained at.
+        mixture_rms: the level it was trained at; None: it was trained at whatever levels its corpus has.
         segment: length of a piece in samples at the model's rate.
         overlap: by which neighbouring pieces overlap, in samples.
     """
 
-    def __init__(self, model: TrainedModel, sample_rate: int, mixture_rms: float, segment: int, overlap: int) -> None:
+    def __init__(
+        self, model: TrainedModel, sample_rate: int, mixture_rms: float | None, segment: int, overlap: int
+    ) -> None:
         self.model = model
         self.sample_rate = sample_rate
         self.mixture_rms = mixture_rms
@@ -47,7 +49,7 @@ class RecordingSeparator:
         if not len(resampled):  # less than a sample at the model's rate
             resampled = np.zeros((1, samples.shape[1]), dtype=np.float32)
         level = float(np.sqrt(np.square(resampled.mean(axis=1), dtype=np.float64).mean()))
-        gain = self.mixture_rms / level if level > 0 else 1.0
+        gain = self.mixture_rms / level if level > 0 and self.mixture_rms is not None else 1.0
         channels = torch.from_numpy(np.ascontiguousarray(resampled.T)) * gain
         sources = self._stitch(channels) / gain
         restored = audio.resample(sources.permute(2, 0, 1).flatten(1).numpy(), self.sample_rate, rate)

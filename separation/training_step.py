@@ -85,7 +85,8 @@ class TrainingParts:
 
 def batch_loss(parts: TrainingParts, network: nn.Module, batch: Batch) -> Tensor:
     """The loss of one batch, a scalar."""
-    feats = features(batch.sources.to(parts.device, non_blocking=True), parts.stft)
+    batch = batch.to(parts.device)
+    feats = features(batch.sources, parts.stft, batch.noise)
     return parts.loss(parts.precision(network, feats.mixture_magnitude), feats)
 
 

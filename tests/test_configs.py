@@ -14,8 +14,8 @@ from separation.models import num_parameters
 
 CHOICES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name != "experiment"]
 EXTRA = {
-    "fsdd": ["data.root=x"],
-    "folder": ["data.root=x"],
+    **{path.stem: ["data.root=x"] for path in CHOICES if path.parent.name == "data" and path.stem != "demo"},
+    "csv": ["data.root=x", "data.train=x", "data.valid=x", "data.test=x"],
     "value": ["clip.max_value=1"],
     "error_feedback": ["clip.max_norm=1", "clip.max_error_norm=2"],
 }

@@ -45,7 +45,7 @@ def test_killed_runs_lose_nothing(request, speech_folder, tmp_path, capsys):
         before = (run / "steps.csv").stat().st_mtime if (run / "steps.csv").exists() else 0.0
         with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             if aim == "the store":
-                wait(process, lambda: list(store.glob(".*.tmp")))
+                wait(process, lambda: list(store.glob(".*.partial")))
                 time.sleep(moments.uniform(0, 0.005))
             else:
                 wait(process, lambda before=before: changed(run / "steps.csv", before))
@@ -55,7 +55,7 @@ def test_killed_runs_lose_nothing(request, speech_folder, tmp_path, capsys):
             process.kill()
             error = process.stderr.read().decode()
         assert not error, error
-        if list(store.glob(".*.tmp")):
+        if list(store.glob(".*.partial")):
             found["building the store"] += 1
         elif list((run / "checkpoints").glob(".*.tmp")):
             found["writing a checkpoint"] += 1
@@ -71,7 +71,7 @@ def test_killed_runs_lose_nothing(request, speech_folder, tmp_path, capsys):
     assert_same(tmp_path / "whole", run)
     assert len(rows(run / "steps.csv", "")) == STEPS_A_KILL * kills
     assert (run / "scores.csv").read_bytes() == (tmp_path / "whole/scores.csv").read_bytes()
-    leftovers = [*run.rglob(".*.tmp"), *store.glob(".*.tmp")]
+    leftovers = [*run.rglob(".*.tmp"), *store.glob(".*.partial")]
     assert not leftovers
 
 

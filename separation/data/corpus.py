@@ -1,9 +1,9 @@
-"""What a corpus is to the rest of the package: a stream of recordings and a fingerprint of its source."""
-
+"""What a corpus is to the rest of the package: recordings, a fingerprint of their source, perhaps lists of mixtures."""
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -15,39 +15,65 @@ official test set), `test_unknown` speakers that no other split holds."""
 
 
 class Recording(NamedTuple):
-    """One single-speaker utterance."""
+    """One single-speaker utterance, or another single source."""
 
     name: str
     """Unique in the corpus, for example a path relative to its root."""
     speaker: str
+    """Empty where it is nobody's, as noise, or nobody knows whose it is."""
     split: str
     samples: np.ndarray
     """Mono float32, shape (time,), at the corpus's sample rate; full scale is 1."""
 
 
+class ListedMixture(NamedTuple):
+    """A row of a corpus's own mixture list."""
+
+    name: str
+    """Unique in its split; can name a folder."""
+    sources: tuple[str, ...]
+    """Names of recordings."""
+    gains: tuple[float, ...]
+    """What each source's samples are multiplied by, and the noise's."""
+    noise: str | None = None
+    """Name of a recording that is in the mixture, but no source."""
+    file: Path | None = None
+    """The corpus's own mixture, where it has one: the sum of the rest, which is checked, not read."""
+    span: tuple[float, float] | None = None
+    """First and last second of the recordings that belong to it; None: all of them."""
+
+    @property
+    def recordings(self) -> tuple[str, ...]:
+        """The sources, and the noise if there is one."""
+        return self.sources if self.noise is None else (*self.sources, self.noise)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Corpus(ABC):
-    """Single-speaker recordings by speaker and split, and how many mixtures are drawn from them.
+    """Recordings by speaker and split, and how many mixtures are made of them.
 
     Args:
         sample_rate: rate in Hz to which every recording is brought.
-        num_train: mixtures that make one training epoch (each epoch draws new ones).
-        num_valid: mixtures in the validation list.
-        num_test: mixtures in each test list.
+        num_train: mixtures that make one training epoch (each epoch draws new ones); null: as many as the corpus lists.
+        num_valid: mixtures in the validation list; null: all that the corpus lists.
+        num_test: mixtures in each test list; null: all that the corpus lists.
         store: folder in which the decoded samples are kept from run to run.
     """
 
+    published: ClassVar[dict[str, int]] = {}
+    """How many mixtures the corpus is said to list, by split."""
+
     sample_rate: int = 8000
-    num_train: int
-    num_valid: int
-    num_test: int
+    num_train: int | None
+    num_valid: int | None
+    num_test: int | None
     store: str = "cache"
 
     def __post_init__(self) -> None:
         check_count("data.sample_rate", self.sample_rate, minimum=1000, maximum=384_000)
-        check_count("data.num_train", self.num_train)
-        for key in ("num_valid", "num_test"):
-            check_count(f"data.{key}", getattr(self, key), maximum=1_000_000)
+        for key in ("num_train", "num_valid", "num_test"):
+            if getattr(self, key) is not None:
+                check_count(f"data.{key}", getattr(self, key), maximum=2**31 - 1 if key == "num_train" else 1_000_000)
         check_path("data.store", self.store)
 
     @property
@@ -60,9 +86,23 @@ class Corpus(ABC):
         """Plain values that change whenever the recordings would: settings, file names, sizes, times."""
 
     @abstractmethod
-    def recordings(self) -> Iterator[Recording]:
+    def recordings(self, done: Collection[str] = ()) -> Iterator[Recording]:
         """Decodes or generates every recording, in a fixed order.
+
+        Args:
+            done: names of the first ones, which are left out.
 
         Raises:
             InputError: a file can't be used; the message names every such file.
         """
+
+    def mixture_lists(self, stored: Collection[str]) -> dict[str, list[ListedMixture]]:
+        """The mixtures of the splits that have a list; those of others are drawn.
+
+        Args:
+            stored: names of the recordings in the sample store.
+
+        Raises:
+            InputError: a list can't be used.
+        """
+        return {}

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +117,7 @@ class DemoCorpus(Corpus):
             "espeakng-loader": _loader_version(),
         }
 
-    def recordings(self) -> Iterator[Recording]:
+    def recordings(self, done: Collection[str] = ()) -> Iterator[Recording]:
         from tqdm import tqdm
 
         from separation.data import audio
@@ -131,6 +131,8 @@ class DemoCorpus(Corpus):
         jobs = [(f"voice{i:02}", voice, texts[i::count], known) for i, voice in enumerate(KNOWN_VOICES[: self.voices])]
         for i, voice in enumerate(UNKNOWN_VOICES[: self.unknown_voices]):
             jobs.append((f"unknown{i:02}", voice, texts[len(KNOWN_VOICES) + i :: count], unknown))
+        # A voice speaks from the beginning, or not at all.
+        jobs = [job for job in jobs if f"{job[0]}/{sum(job[3].values()) - 1:04}" not in done]
 
         workers = os.cpu_count() or 1
         spoken: deque[Future[list[np.ndarray]]] = deque()
@@ -142,8 +144,10 @@ class DemoCorpus(Corpus):
                     spoken.append(pool.submit(_speak, job[1], job[2][: sum(job[3].values())]))
                 labels = [split for split, number in splits.items() for _ in range(number)]
                 for number, (split, steps) in enumerate(zip(labels, spoken.popleft().result(), strict=True)):
-                    samples = audio.resample(steps / np.float32(32768), ESPEAK_RATE, self.sample_rate)
-                    yield Recording(f"{speaker}/{number:04}", speaker, split, samples)
+                    name = f"{speaker}/{number:04}"
+                    if name not in done:
+                        samples = audio.resample(steps / np.float32(32768), ESPEAK_RATE, self.sample_rate)
+                        yield Recording(name, speaker, split, samples)
 
 
 def _loader_version() -> str:

@@ -1,16 +1,46 @@
 """What corpora of audio files share: finding them, decoding them, saying which can't be used."""
 
-from collections.abc import Iterable, Iterator
+import logging
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from omegaconf import ListConfig
+from tqdm import tqdm
 
-from separation.data import audio
-from separation.errors import InputError, check_path
+from separation.data.corpus import TRAIN, Corpus
+from separation.data.draws import permutation
+from separation.errors import InputError, check_choice, check_path
+
+log = logging.getLogger(__name__)
 
 NAMED_ERRORS = 10
+ON_ERROR = ("stop", "skip")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileCorpus(Corpus):
+    """A corpus made of audio files.
+
+    Args:
+        root: its folder.
+        on_error: what becomes of files that can't be used: "stop", or "skip", which goes on without them and the
+            mixtures that they are in.
+    """
+
+    root: str
+    on_error: str = "stop"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("data.on_error", self.on_error, ON_ERROR)
 
 
 def corpus_root(root: str) -> Path:
@@ -26,36 +56,81 @@ def corpus_root(root: str) -> Path:
     return path
 
 
-def check_held_out(held_out: object, speakers: Iterable[str]) -> None:
-    """Raises InputError unless `data.held_out` is a list of the corpus's speakers that leaves some to train on."""
+def check_names(key: str, names: object, example: str) -> None:
+    """Raises InputError unless a value is a list of names."""
+    if not isinstance(names, list | ListConfig) or not all(isinstance(name, str) for name in names):
+        raise InputError(f'{key}={names}: expected a list of names, as in {key}=["{example}"]')
+
+
+def check_held_out(held_out: list[str], speakers: Iterable[str]) -> None:
+    """Raises InputError unless `data.held_out` is a list of the corpus's speakers."""
     known = sorted(speakers)
-    if not isinstance(held_out, list | ListConfig) or not all(isinstance(name, str) for name in held_out):
-        raise InputError(f'data.held_out={held_out}: expected a list of names, as in data.held_out=["{known[0]}"]')
+    check_names("data.held_out", held_out, known[0])
     unknown = sorted(set(held_out) - set(known))
     if unknown:
         raise InputError(f"data.held_out: there is no speaker {', '.join(unknown)}; there are {', '.join(known)}")
 
 
-def file_fingerprint(root: Path, files: list[Path]) -> list[list[Any]]:
+def split_names(names: Sequence[str], shares: dict[str, float], *keys: str) -> dict[str, str]:
+    """The split of each of a speaker's files: of every split but `train` a share, rounded up; the rest is for training.
+
+    Args:
+        names: sorted.
+        keys: which files are chosen depends on these and on how many there are.
+    """
+    order = permutation(len(names), *keys)
+    splits = dict.fromkeys(names, TRAIN)
+    for split, share in shares.items():
+        count = math.ceil(share * len(names))
+        splits |= {names[i]: split for i in order[:count]}
+        order = order[count:]
+    return splits
+
+
+def file_fingerprint(root: Path, files: Iterable[Path]) -> list[list[Any]]:
     """Path, size in bytes and modification time in ns of each file."""
-    stats = [(path.relative_to(root).as_posix(), path.stat()) for path in files]
+    stats = [(os.path.relpath(path, root), path.stat()) for path in files]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
-def decode_all(files: list[Path], sample_rate: int) -> Iterator[tuple[Path, np.ndarray]]:
-    """Decodes files to mono at `sample_rate` Hz, in their order, shape (time,) each.
+def named(items: Sequence[object], separator: str = "; ") -> str:
+    """The first ten of what is to be named, and how many more there are."""
+    more = f"{separator}and {len(items) - NAMED_ERRORS} more" if len(items) > NAMED_ERRORS else ""
+    return separator.join(map(str, items[:NAMED_ERRORS])) + more
+
+
+def decode_all(
+    items: Sequence[T], decode: Callable[[T], np.ndarray], on_error: str = "stop"
+) -> Iterator[tuple[T, np.ndarray]]:
+    """Decodes items on all cores and yields them in their order, each with its samples, shape (time,).
+
+    Args:
+        decode: raises InputError for what can't be used.
+        on_error: "stop", after the last item, with all errors in one; or "skip": they become a warning.
 
     Raises:
-        InputError: after the last file, if some can't be used; names them (up to 10) and how many there are.
+        InputError: some can't be used; names them (up to 10) and how many there are.
     """
     errors = []
-    for path in files:
-        try:
-            samples = audio.read_mono(path, sample_rate)
-        except InputError as error:
-            errors.append(str(error))
-        else:
-            yield path, samples
-    if errors:
-        more = f"; and {len(errors) - NAMED_ERRORS} more" if len(errors) > NAMED_ERRORS else ""
-        raise InputError("; ".join(errors[:NAMED_ERRORS]) + more)
+    workers = os.cpu_count() or 1
+    running: deque[tuple[T, Future[np.ndarray]]] = deque()
+    waiting = iter(items)
+    pool = ThreadPoolExecutor(workers)  # libsndfile and the resamplers let other threads run
+    try:
+        for _ in tqdm(items, desc="Reading the corpus", unit="file", disable=None, leave=False):
+            while len(running) < 2 * workers and (item := next(waiting, None)) is not None:
+                running.append((item, pool.submit(decode, item)))
+            item, future = running.popleft()
+            try:
+                samples = future.result()
+            except InputError as error:
+                errors.append(error)
+            else:
+                yield item, samples
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if errors and on_error == "skip":
+        log.warning("data.on_error=skip: %d of %d left out: %s", len(errors), len(items), named(errors))
+    elif errors:
+        several = f"{len(errors)} of {len(items)} files can't be used (data.on_error=skip goes on without them): "
+        raise InputError((several if len(errors) > 1 else "") + named(errors))

@@ -2,15 +2,15 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from separation.data import files
-from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID, Corpus, Recording
+from separation.data import audio, files
+from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID, Recording
 from separation.data.draws import permutation
 from separation.errors import InputError, check_count, check_number
 
@@ -18,20 +18,19 @@ FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>\w+)_(?P<index>\d+)\.wav")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FsddCorpus(Corpus):
-    """FSDD's recordings `{digit}_{speaker}_{index}.wav`, each speaker's digits joined in a shuffled order.
+class FsddCorpus(files.FileCorpus):
+    """FSDD's recordings `{digit}_{speaker}_{index}.wav` (in `root`, or in its sub-folder `recordings`), each speaker's
+    digits joined in a shuffled order.
 
     Indices 0-4 are the official test set (of the speakers that are trained on), 5-9 make the validation split, the
     rest is for training.
 
     Args:
-        root: the dataset's folder, with or without its `recordings` sub-folder.
         utterance_seconds: length of the joined utterances.
         passes: how often each digit is used, in another order each time.
         held_out: speakers that are left out of every split but `test_unknown`, which is made of their test digits.
     """
 
-    root: str
     utterance_seconds: float = 4.0
     passes: int = 4
     held_out: list[str] = field(default_factory=list)
@@ -51,20 +50,26 @@ class FsddCorpus(Corpus):
             "utterance_seconds": self.utterance_seconds,
             "passes": self.passes,
             "held_out": sorted(self.held_out),
+            "on_error": self.on_error,
             "files": files.file_fingerprint(root, paths),
         }
 
-    def recordings(self) -> Iterator[Recording]:
+    def recordings(self, done: Collection[str] = ()) -> Iterator[Recording]:
         _, paths = self._files()
         digits: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
-        for path, samples in files.decode_all(paths, self.sample_rate):
+        for path, samples in files.decode_all(paths, self._decode, self.on_error):
             match = FILE_NAME.fullmatch(path.name)
             assert match  # _files lists no other names
             digits[match["speaker"], self._split(match["speaker"], int(match["index"]))].append(samples)
         for speaker, split in sorted(digits):
             if split:
                 for number, samples in enumerate(self._join(digits[speaker, split], speaker, split)):
-                    yield Recording(f"{speaker}/{split}/{number:04}", speaker, split, samples)
+                    name = f"{speaker}/{split}/{number:04}"
+                    if name not in done:
+                        yield Recording(name, speaker, split, samples)
+
+    def _decode(self, path: Path) -> np.ndarray:
+        return audio.read_mono(path, self.sample_rate)
 
     def _files(self) -> tuple[Path, list[Path]]:
         root = files.corpus_root(self.root)

@@ -1,49 +1,35 @@
 """The sample store: every recording of a corpus in one flat int16 array on disk, decoded and resampled once.
 
 A store is a folder `{corpus}-{fingerprint}` with `samples.i16` (little-endian), `index.csv` (a row a recording) and
-`source.json` (what the fingerprint is made of). It is written under a temporary name and renamed, so that whatever
-bears the final name is complete.
+`source.json` (what the fingerprint is made of). It is written under another name and renamed, so that whatever bears
+the final name is complete.
 """
 
-import csv
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from filelock import FileLock
 
-from separation.data.corpus import Corpus, Recording
+from separation.atomic import free_space, write_text
+from separation.data.building import INDEX, SAMPLES, StoreWriter, Utterance, read_index
+from separation.data.corpus import Corpus
 from separation.errors import InputError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-
-
-class Utterance(NamedTuple):
-    """A row of the index: where a recording lies in the array, and at which level."""
-
-    name: str
-    speaker: str
-    split: str
-    start: int
-    num_samples: int
-    scale: float
-    """The value of one int16 step; a power of two, so that 16-bit sources are stored exactly."""
-    rms: float
+FORMAT = 2
 
 
 class SampleStore:
-    """A memory-mapped array of samples and its index.
+    """An array of samples on disk and its index.
 
     Attributes:
         utterances: the index.
@@ -52,19 +38,18 @@ class SampleStore:
 
     def __init__(self, folder: Path, sample_rate: int) -> None:
         self.sample_rate = sample_rate
+        self.folder = folder
         self.on_device: torch.Tensor | None = None
         try:
-            self.samples = np.memmap(folder / "samples.i16", dtype="<i2", mode="r")
-            with open(folder / "index.csv", newline="", encoding="utf-8") as file:
-                self.utterances = [
-                    Utterance(name, speaker, split, int(start), int(num_samples), float(scale), float(rms))
-                    for name, speaker, split, start, num_samples, scale, rms in list(csv.reader(file))[1:]
-                ]
-            whole = len(self.samples) == sum(utterance.num_samples for utterance in self.utterances)
+            # Read, not mapped: of a mapped file every page that was ever touched counts as the process's memory.
+            self._file = open(folder / SAMPLES, "rb", buffering=0)  # noqa: SIM115
+            self.utterances = read_index((folder / INDEX).read_text(encoding="utf-8"))
+            self.num_samples = os.fstat(self._file.fileno()).st_size // 2
         except (OSError, ValueError) as error:
             raise InputError(f"{folder}: is damaged ({error}); remove it to build it again") from error
+        whole = self.num_samples == sum(utterance.num_samples for utterance in self.utterances)
         if not whole or not all(utterance.rms > 0 for utterance in self.utterances):
-            raise InputError(f"{folder}: is damaged (index.csv and samples.i16 don't fit); remove it to build it again")
+            raise InputError(f"{folder}: is damaged ({INDEX} and {SAMPLES} don't fit); remove it to build it again")
 
     def to_device(self, device: torch.device) -> None:
         """Keeps all samples in a device's memory too.
@@ -73,21 +58,49 @@ class SampleStore:
             InputError: they don't fit.
         """
         try:
-            self.on_device = torch.from_numpy(np.array(self.samples, dtype=np.int16)).to(device)
+            self.on_device = torch.from_numpy(self._steps(0, self.num_samples)).to(device)
         except torch.OutOfMemoryError as error:
             raise InputError(
-                f"trainer.store_on_device=true: {device} hasn't {self.samples.nbytes / 1e9:.1f} GB free for the corpus;"
-                " use false"
+                f"trainer.store_on_device=true: {device} hasn't {2 * self.num_samples / 1e9:.1f} GB free for the"
+                " corpus; use false"
             ) from error
 
     def digest(self) -> str:
-        """A fingerprint of what the store holds: names, speakers, splits, lengths and levels."""
+        """A fingerprint of what the store holds: names, speakers, splits, lengths, levels and checksums."""
         return hashlib.sha256(repr(self.utterances).encode()).hexdigest()
 
     def read(self, utterance: Utterance, offset: int, num_samples: int) -> np.ndarray:
         """`num_samples` samples from `offset` on at the recording's level, float32, shape (num_samples,)."""
-        first = utterance.start + offset
-        return self.samples[first : first + num_samples] * np.float32(utterance.scale)
+        samples = np.empty(num_samples, dtype=np.float32)
+        self.read_into(samples, utterance, offset)
+        return samples
+
+    def read_into(self, target: np.ndarray, utterance: Utterance, offset: int, gain: float = 1.0) -> None:
+        """Fills `target`, float32 of shape (time,), with samples from `offset` on times a gain."""
+        steps = self._steps(utterance.start + offset, len(target))
+        # One factor is as exact as two: the scale is a power of two.
+        np.multiply(steps, np.float32(gain) * np.float32(utterance.scale), out=target)
+
+    def _steps(self, first: int, count: int) -> np.ndarray:
+        """int16 values from the array."""
+        steps = np.empty(count, dtype="<i2")
+        buffer = steps.view(np.uint8).data
+        read = 0
+        while read < len(buffer):
+            try:
+                number = os.preadv(self._file.fileno(), [buffer[read:]], 2 * first + read)
+            except OSError as error:
+                raise InputError(f"{self.folder}: can't be read ({error}); remove it to build it again") from error
+            if number == 0:
+                raise InputError(f"{self.folder}: is damaged ({SAMPLES} ends too early); remove it to build it again")
+            read += number
+        return steps
+
+    def damaged(self) -> Iterator[tuple[Utterance, bool]]:
+        """Every utterance, and whether its samples are others than those that were stored."""
+        for utterance in self.utterances:
+            steps = self._steps(utterance.start, utterance.num_samples)
+            yield utterance, zlib.crc32(steps.tobytes()) != utterance.crc32
 
 
 def _place(corpus: Corpus) -> tuple[Path, str]:
@@ -114,48 +127,35 @@ def open_store(corpus: Corpus) -> SampleStore:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.with_suffix(".lock")):  # runs that start together build it once
                 if not folder.is_dir():
-                    _build(folder, text, corpus.recordings())
+                    _build(folder, text, corpus)
         except OSError as error:
-            raise InputError(f"data.store={corpus.store}: can't write {error.filename or folder} ({error})") from error
-        size = (folder / "samples.i16").stat().st_size
-        log.info("Sample store %s: %.1f MB, %.1f min", folder, size / 1e6, size / 2 / corpus.sample_rate / 60)
-    return SampleStore(folder, corpus.sample_rate)
+            raise InputError(
+                f"data.store={corpus.store}: can't write {error.filename or folder} ({error.strerror or error}"
+                f"{free_space(folder.parent)}); make room, or choose another folder"
+            ) from error
+    store = SampleStore(folder, corpus.sample_rate)
+    minutes = store.num_samples / corpus.sample_rate / 60
+    log.info("Sample store %s: %.1f MB, %.1f min", folder, 2 * store.num_samples / 1e6, minutes)
+    return store
 
 
-def _build(folder: Path, source: str, recordings: Iterable[Recording]) -> None:
-    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a process that was killed while it built
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+def _build(folder: Path, source: str, corpus: Corpus) -> None:
+    """Builds a store; an interrupted build is gone on with, a failed one leaves nothing."""
+    partial = folder.with_name(f".{folder.name}.partial")
     try:
-        with (
-            open(temporary / "samples.i16", "wb") as samples,
-            open(temporary / "index.csv", "w", newline="", encoding="utf-8") as index,
-        ):
-            rows = csv.writer(index)
-            rows.writerow(Utterance._fields)
-            for recording in recordings:
-                if not recording.samples.any():
-                    raise InputError(f"{recording.name}: is silent and can't be brought to a level; remove it")
-                start = samples.tell() // 2
-                values, scale = _quantize(recording.samples)
-                samples.write(values.tobytes())
-                rms = math.sqrt(np.mean(np.square(recording.samples, dtype=np.float64)))
-                rows.writerow([*recording[:3], start, len(values), scale, rms])
-            if samples.tell() == 0:
-                raise InputError("data: the corpus holds no usable recordings")
-            for file in (samples, index):
-                file.flush()
-                os.fsync(file.fileno())
-        (temporary / "source.json").write_text(source, encoding="utf-8")
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _quantize(samples: np.ndarray) -> tuple[np.ndarray, float]:
-    """int16 values and their step: the smallest power of two at which the peak fits."""
-    peak = float(np.abs(samples).max())
-    step = 2.0 ** (math.frexp(peak)[1] - 15)
-    if peak > 32767 * step:
-        step *= 2
-    return np.round(samples / np.float32(step)).astype("<i2"), step
+        writer = StoreWriter(partial)
+        try:
+            if writer.utterances:
+                log.info("Going on with the sample store: %d recordings are there", len(writer.utterances))
+            for recording in corpus.recordings({utterance.name for utterance in writer.utterances}):
+                writer.add(recording)
+            writer.sync()
+        finally:
+            writer.close()
+        if not writer.utterances:
+            raise InputError("data: the corpus holds no usable recordings")
+        write_text(partial / "source.json", source)
+        partial.rename(folder)
+    except Exception:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

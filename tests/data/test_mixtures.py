@@ -4,7 +4,8 @@ import torch
 from test_store import MemoryCorpus
 
 from separation.data.corpus import Recording
-from separation.data.mixtures import DrawnMixtures, Mixing
+from separation.data.drawn import DrawnMixtures
+from separation.data.mixtures import Mixing
 from separation.data.store import open_store
 from separation.errors import InputError
 

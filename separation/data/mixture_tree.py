@@ -1,0 +1,92 @@
+"""Ready-made mixtures: folders s1, s2, ... of single sources beside one of mixtures, the same file names in each."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from separation.data import files
+from separation.data.audio import audio_files
+from separation.data.corpus import ListedMixture
+from separation.data.listing import Entry, Listing
+from separation.errors import InputError
+
+
+class MixtureTree(NamedTuple):
+    """How a tree is laid out."""
+
+    base: Path
+    """The folder that holds the splits' folders."""
+    num_sources: int
+    """The folders s1, s2, ... of each."""
+    mixture: str
+    """Name of the mixtures' folder."""
+    noise: str | None
+    """Name of the noises' folder, if noise belongs to the mixtures."""
+    speakers: Callable[[str], Sequence[str]]
+    """A mixture's name (without suffix) to its speakers, one a source."""
+
+    @property
+    def parts(self) -> list[str]:
+        """The folders that a mixture is the sum of."""
+        sources = [f"s{number + 1}" for number in range(self.num_sources)]
+        return sources if self.noise is None else [*sources, self.noise]
+
+    def list_splits(self, splits: Mapping[str, Sequence[str]]) -> Listing:
+        """Lists the splits of a tree.
+
+        Args:
+            splits: each split's folders.
+
+        Raises:
+            InputError: a folder is missing, or some files are in one folder and not in another.
+        """
+        listing = Listing([], {split: [] for split in splits})
+        for split, folders in splits.items():
+            for folder in folders:
+                for entries, mixture in self._list_folder(self.base / folder, split):
+                    listing.entries.extend(entries)
+                    listing.mixtures[split].append(mixture)
+        return listing
+
+    def _list_folder(self, folder: Path, split: str) -> Iterator[tuple[list[Entry], ListedMixture]]:
+        """Each mixture and its recordings."""
+        for file in self._files(folder):
+            people = self.speakers(Path(file).stem)
+            if len(people) != self.num_sources:
+                raise InputError(
+                    f"{folder / self.mixture / file}: its name doesn't tell {self.num_sources} speakers; is it another"
+                    " corpus?"
+                )
+            paths = [folder / part / file for part in self.parts]
+            entries = [
+                Entry(path.relative_to(self.base).as_posix(), speaker, split, (path,))
+                for path, speaker in zip(paths, (*people, ""), strict=False)
+            ]
+            names = tuple(entry.name for entry in entries)
+            yield (
+                entries,
+                ListedMixture(
+                    name=Path(file).stem,
+                    sources=names[: self.num_sources],
+                    gains=(1.0,) * len(names),
+                    noise=names[-1] if self.noise is not None else None,
+                    file=folder / self.mixture / file,
+                ),
+            )
+
+    def _files(self, folder: Path) -> list[str]:
+        """Names of the mixtures' files, which every part has."""
+        found = {part: _names(folder / part) for part in (*self.parts, self.mixture)}
+        names = set().union(*found.values())
+        missing = [folder / part / name for part, there in found.items() for name in sorted(names - there)]
+        if missing:
+            raise InputError(
+                f"{folder}: a part of it is missing: there is no {files.named(missing, ', ')}; generate it again"
+            )
+        return sorted(names)
+
+
+def _names(folder: Path) -> set[str]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; is data.root the corpus's, and whole?")
+    return {path.name for path in audio_files(folder)}
