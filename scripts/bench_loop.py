@@ -50,19 +50,16 @@ def write_mixtures(config: DictConfig, count: int, folder: Path) -> None:
         (folder / name).mkdir(parents=True)
     for index in range(count):
         batch = mixtures.whole([index])
-        signals = [batch.sources[0].sum(0), *batch.sources[0]]
+        signals = [batch.mixture[0], *batch.sources[0]]
         for name, signal in zip(names, signals, strict=True):
             audio.write(folder / name / f"{index:05}.wav", signal.numpy(), config.data.sample_rate)
 
 
-def nussls(config: DictConfig, folder: Path, steps: int) -> float:
-    """Seconds from WAV files to the last update."""
+def nussl_dataset(config: DictConfig, folder: Path) -> Any:
+    """nussl's dataset of such mixtures: excerpts of spectrograms with phase-sensitive targets."""
     package = nussl()
-    transforms, train = package.datasets.transforms, package.ml.train
-    network = build(config, "model.network").separation_model
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.optimizer.lr)
-    start = time.perf_counter()
-    dataset = package.datasets.MixSourceFolder(
+    transforms = package.datasets.transforms
+    return package.datasets.MixSourceFolder(
         str(folder),
         stft_params=package.STFTParams(config.stft.window_length, config.stft.hop_length, "sqrt_hann"),
         sample_rate=config.data.sample_rate,
@@ -74,6 +71,15 @@ def nussls(config: DictConfig, folder: Path, steps: int) -> float:
             ]
         ),
     )
+
+
+def nussls(config: DictConfig, folder: Path, steps: int) -> float:
+    """Seconds from WAV files to the last update."""
+    train = nussl().ml.train
+    network = build(config, "model.network").separation_model
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.optimizer.lr)
+    start = time.perf_counter()
+    dataset = nussl_dataset(config, folder)
     closure = train.closures.TrainClosure({"PermutationInvariantLoss": {"args": ["L1Loss"]}}, optimizer, network)
     engine, _ = train.create_train_and_validation_engines(closure)
     loader = DataLoader(dataset, batch_size=config.trainer.batch_size, shuffle=True, drop_last=True)

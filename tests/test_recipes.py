@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
-from conftest import ROOT, TINY, voice
+import trees
+from conftest import ROOT, TINY
 
+from separation.cli import compose_config, split_overrides
+
+TINY_TREES = {"fsdd": ["data.utterance_seconds=1"]}
 SMALL_DEMO = ["data.voices=2", "data.unknown_voices=2", "data.sentences=8"]
 
 
@@ -38,20 +41,66 @@ def test_demo(tmp_path):
 
 
 @pytest.mark.slow
-def test_fsdd(tmp_path):
-    (tmp_path / "fsdd/recordings").mkdir(parents=True)
-    for number, speaker in enumerate(["george", "jackson"]):
-        for index in range(12):
-            samples = voice(110 + 100 * number, 0.5, 8000, seed=index)
-            soundfile.write(tmp_path / f"fsdd/recordings/{index % 10}_{speaker}_{index}.wav", samples, 8000)
-    result = run_recipe("fsdd", f"{tmp_path}/fsdd", f"run_dir={tmp_path}/run", f"data.store={tmp_path}/cache", *TINY)
-    assert result.returncode == 0, result.stderr
+@pytest.mark.parametrize("name", ["fsdd", "wsj0_2mix"])
+def test_a_corpus_from_check_to_evaluation(name, tmp_path):
+    [_, root] = trees.FORMATS[name](tmp_path / "corpus")[:2]
+    overrides = [f"run_dir={tmp_path}/run", f"data.store={tmp_path}/cache", *TINY, *TINY_TREES.get(name, [])]
+    result = run_recipe(name, root.removeprefix("data.root="), "--stage", "2", *overrides)
+    assert result.returncode == 0, result.stderr + result.stdout
+    assert [line.split(":")[0] for line in result.stdout.splitlines() if line.startswith("stage")] == STAGES[1:]
     assert np.isfinite(json.loads((tmp_path / "run/summary.json").read_text())["si_sdr"])
-    assert run_recipe("fsdd").stderr.startswith("usage:")
+    assert "bss_eval_sdr" in json.loads((tmp_path / "run/bss_eval/summary.json").read_text())
+    assert (tmp_path / "run/check/report.txt").is_file()
 
 
-def test_recipes_are_one_complete_command():
-    for path in (ROOT / "recipes").glob("*/run.sh"):
-        assert os.access(path, os.X_OK), path
+STAGES = ["stage 1", "stage 2", "stage 3", "stage 4"]
+CORPORA = {
+    "fsdd": "fsdd",
+    "librispeech": "librispeech",
+    "libri2mix": "libri2mix",
+    "wsj0_2mix": "wsj0_2mix",
+    "wham": "wham",
+    "vctk": "vctk",
+    "musdb18": "musdb18hq",
+    "folder": "folder",
+}
+"""Of each recipe, the corpus."""
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_every_recipe_calls_programs_with_settings_that_exist(name, tmp_path):
+    (tmp_path / "python").write_text(
+        '#!/bin/sh\nfor argument; do printf "%s\\n" "$argument"; done >> "$LOG"; echo >> "$LOG"\n'
+    )
+    (tmp_path / "python").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path / "log")}
+    command = [str(ROOT / "recipes" / name / "run.sh"), str(tmp_path / "my data"), "data.num_test=7", "clip.p=25"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    calls = [call.split("\n") for call in (tmp_path / "log").read_text().split("\n\n")[:-1]]
+    *downloads, check, train, evaluate = calls
+    assert all(call[0] == "scripts/download.py" for call in downloads) and bool(downloads) == (name != "folder")
+    assert (check[0], train[0], evaluate[0]) == ("scripts/check_data.py", "train.py", "evaluate.py")
+    _, overrides = split_overrides(check[1:], "check_data")
+    assert compose_config("config", overrides).data.num_test == 7
+    config = compose_config("config", train[1:])
+    assert f"data={CORPORA[name]}" in train and str(config.data.root).startswith(str(tmp_path / "my data"))
+    assert (config.data.num_test, config.clip.p, config.trainer.resume) == (7, 25, True)
+    own, rest = split_overrides(evaluate[1:], "evaluate")
+    assert own.run == config.run_dir == f"runs/{name}" and not rest
+    later = subprocess.run([*command, "--stage", "4"], capture_output=True, text=True, env=environment)
+    assert later.stdout.splitlines() == [f"stage 4: python {' '.join(evaluate)}"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["x", "--stage"], ["x", "y"], ["x", "--help"], ["x", "--stage", "x"]])
+def test_recipes_say_how_to_call_them(arguments):
+    result = run_recipe("vctk", *arguments)
+    assert result.returncode == 2
+    assert "CORPUS_FOLDER [--stage N] [key=value ...]\nVCTK 0.92: 100 speakers" in result.stderr
+
+
+def test_recipes_can_be_run():
+    for path in (ROOT / "recipes").rglob("*.sh"):
         assert subprocess.run(["bash", "-n", str(path)]).returncode == 0
-        assert path.read_text().rstrip().endswith('"$@"'), path
+        if path.name != "stages.sh":
+            assert os.access(path, os.X_OK), path

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Two voices made by espeak-ng, separated with AutoClip and without clipping: from nothing to a table of scores.
 # Needs: nothing but this repository's environment. Disk: 0.1 GB. Time: see README.md.
-# Further overrides are passed on: recipes/demo/run.sh data.voices=24 trainer.max_steps=10000
+#   recipes/demo/run.sh [--stage 2: check, 3: train and evaluate] [key=value ...]
+# As in recipes/demo/run.sh --stage 2 data.voices=24 trainer.max_steps=10000; it begins with stage 3 otherwise.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../stages.sh"
+begin . --stage 3 "$@"
+stage 2 python scripts/check_data.py data=demo "${data_overrides[@]}" output="${run_dir:-runs/demo}/check"
 # Sentences have no long pauses, so that short excerpts and many of them do better than the default's long ones.
-exec python train.py --multirun hydra/launcher=joblib threads=1 clip=autoclip,none \
+stage 3 python train.py --multirun hydra/launcher=joblib threads=1 clip=autoclip,none \
     data=demo model=mask_inference trainer.max_steps=3000 trainer.batch_size=8 trainer.excerpt_frames=100 \
-    trainer.progress=false evaluation.progress=false "$@"
+    trainer.progress=false evaluation.progress=false ${run_dir:+run_dir="$run_dir"} "${overrides[@]}"

@@ -3,18 +3,13 @@
 # Needs: the dataset (see run.sh); its folder is the first argument. Disk: 0.5 GB. Time: about 8 minutes a run.
 # Further overrides are passed on: recipes/fsdd/models.sh ~/fsdd seed=1 hydra.launcher.n_jobs=8
 set -euo pipefail
-if [[ $# -eq 0 || $1 == *=* ]]; then
-    echo "usage: $0 FSDD_FOLDER [key=value ...]" >&2
-    exit 2
-fi
-root=$(realpath -- "$1")
-shift
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/../stages.sh"
+begin "$@"
 common=(--multirun hydra/launcher=joblib threads=1 trainer.progress=false evaluation.progress=false
     data=fsdd data.root="$root" clip=autoclip,none)
-python train.py "${common[@]}" run_dir=runs/fsdd_masks model=mask_inference,waveform "$@"
+python train.py "${common[@]}" run_dir=runs/fsdd_masks model=mask_inference,waveform "${overrides[@]}"
 # An embedding costs three times as much a bin: fewer steps.
-python train.py "${common[@]}" run_dir=runs/fsdd_embeddings model=whitened_kmeans,chimera trainer.max_steps=1600 "$@"
+python train.py "${common[@]}" run_dir=runs/fsdd_embeddings model=whitened_kmeans,chimera trainer.max_steps=1600 "${overrides[@]}"
 # Deep clustering is slow to begin, and wants many steps rather than long excerpts.
 python train.py "${common[@]}" run_dir=runs/fsdd_deep_clustering model=deep_clustering \
-    trainer.max_steps=3000 trainer.batch_size=8 trainer.excerpt_frames=100 "$@"
+    trainer.max_steps=3000 trainer.batch_size=8 trainer.excerpt_frames=100 "${overrides[@]}"

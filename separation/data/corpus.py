@@ -1,4 +1,5 @@
 """What a corpus is to the rest of the package: recordings, a fingerprint of their source, perhaps lists of mixtures."""
+
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
