@@ -41,16 +41,18 @@ def test_demo(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fsdd", "wsj0_2mix"])
-def test_a_corpus_from_check_to_evaluation(name, tmp_path):
+@pytest.mark.parametrize(("name", "first"), [("fsdd", 2), ("wsj0_2mix", 3)])
+def test_a_corpus_from_check_to_evaluation(name, first, tmp_path):
     [_, root] = trees.FORMATS[name](tmp_path / "corpus")[:2]
     overrides = [f"run_dir={tmp_path}/run", f"data.store={tmp_path}/cache", *TINY, *TINY_TREES.get(name, [])]
-    result = run_recipe(name, root.removeprefix("data.root="), "--stage", "2", *overrides)
+    result = run_recipe(name, root.removeprefix("data.root="), "--stage", str(first), *overrides)
     assert result.returncode == 0, result.stderr + result.stdout
-    assert [line.split(":")[0] for line in result.stdout.splitlines() if line.startswith("stage")] == STAGES[1:]
+    assert [line.split(":")[0] for line in result.stdout.splitlines() if line.startswith("stage")] == STAGES[
+        first - 1 :
+    ]
     assert np.isfinite(json.loads((tmp_path / "run/summary.json").read_text())["si_sdr"])
     assert "bss_eval_sdr" in json.loads((tmp_path / "run/bss_eval/summary.json").read_text())
-    assert (tmp_path / "run/check/report.txt").is_file()
+    assert (tmp_path / "run/check/report.txt").is_file() == (first == 2)
 
 
 STAGES = ["stage 1", "stage 2", "stage 3", "stage 4"]

@@ -1,6 +1,7 @@
 """Audio files in and out: any rate and channel count in, mono float32 at one rate out."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,8 @@ LARGEST_SIZE = 2**30
 RATES = (4000, 768_000)
 """In Hz. A header that says 1 Hz would make a file of megabytes gigabytes at 8 kHz."""
 BLOCK = 2**18
+STREAMED = 2**32 - 2**16
+"""Sizes in headers from here on are of streams whose end wasn't known."""
 
 Decoder = Callable[[Path], tuple[np.ndarray, int]]
 """A file to samples of shape (time, channel) and their rate."""
@@ -51,6 +54,8 @@ def read(path: Path) -> tuple[np.ndarray, int]:
             if not RATES[0] <= rate <= RATES[1]:
                 raise InputError(f"{path}: says its rate is {rate} Hz, not {RATES[0]} to {RATES[1]}; replace it")
             samples = _decode(path, file)
+            if cut := _cut_off(file):
+                raise InputError(f"{path}: ends early ({cut}); replace it")
     except (OSError, RuntimeError, UnicodeError, MemoryError, OverflowError) as error:
         raise InputError(f"{path}: can't be read as audio ({error}); replace or remove it") from error
     if len(samples) == 0:
@@ -58,6 +63,14 @@ def read(path: Path) -> tuple[np.ndarray, int]:
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: holds NaN or infinite samples; replace or remove it")
     return samples, rate
+
+
+def _cut_off(file: soundfile.SoundFile) -> str:
+    """How much of a WAV file is there, if its header says more; libsndfile goes on without a word. Headers of streams
+    say nothing: the largest number, or none."""
+    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    said, there = map(int, sizes.groups()) if sizes else (0, 0)
+    return f"{there} of {said} bytes" if there < said < STREAMED else ""
 
 
 def _decode(path: Path, file: soundfile.SoundFile) -> np.ndarray:

@@ -19,7 +19,7 @@ FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>\w+)_(?P<index>\d+)\.wav")
 
 @dataclass(frozen=True, kw_only=True)
 class FsddCorpus(files.FileCorpus):
-    """FSDD's recordings `{digit}_{speaker}_{index}.wav` (in `root`, or in its sub-folder `recordings`), each speaker's
+    """FSDD's recordings `{digit}_{speaker}_{index}.wav` (in `root`, or in `recordings` below it), each speaker's
     digits joined in a shuffled order.
 
     Indices 0-4 are the official test set (of the speakers that are trained on), 5-9 make the validation split, the
@@ -73,7 +73,8 @@ class FsddCorpus(files.FileCorpus):
 
     def _files(self) -> tuple[Path, list[Path]]:
         root = files.corpus_root(self.root)
-        folder = root / "recordings" if (root / "recordings").is_dir() else root
+        inner = (root / "recordings", root / "free-spoken-digit-dataset" / "recordings")
+        folder = next((path for path in inner if path.is_dir()), root)
         paths = sorted(path for path in folder.iterdir() if FILE_NAME.fullmatch(path.name))
         if not paths:
             raise InputError(f"data.root={self.root}: holds no files named like 7_jackson_32.wav; is it FSDD?")

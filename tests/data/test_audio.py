@@ -14,6 +14,18 @@ def test_reads_channels_and_rate(tmp_path):
     np.testing.assert_allclose(read, samples, atol=2**-15)
 
 
+def test_a_wav_file_that_ends_early_is_named(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).standard_normal(8000) / 9, 8000)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:10_044])
+    with pytest.raises(InputError, match=r"a.wav: ends early \(10000 of 16000 bytes\); replace it"):
+        audio.read(path)
+    size = whole.index(b"data") + 4  # of a stream nobody knew it when the header was written
+    path.write_bytes(whole[:size] + b"\xff\xff\xff\xff" + whole[size + 4 :])
+    assert len(audio.read(path)[0]) == 8000
+
+
 def test_mono_is_the_mean_of_the_channels_at_the_asked_rate(tmp_path):
     time = np.arange(44100) / 44100
     tone = 0.5 * np.sin(2 * np.pi * 440 * time)
