@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from separation import cli
 from separation.assembly import build, build_parts, set_threads
+from separation.checking import fast_check
 from separation.interruption import Interruption
 from separation.models import num_parameters, pick_device
 from separation.processes import joined, local_device
@@ -36,6 +37,8 @@ def train(config: DictConfig, path: Path) -> None:
         trainer = build(config, "trainer")
         settings = build(config, "evaluation")
         parts = build_parts(config, device, processes)
+        if processes.is_main:
+            fast_check(parts.data)
         created = RunFolder.create(main_path, config, trainer.resume) if processes.is_main else nullcontext()
         with created as own:
             processes.wait()

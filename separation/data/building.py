@@ -123,9 +123,9 @@ def _whole_rows(folder: Path) -> list[Utterance]:
 
 
 def _quantize(samples: np.ndarray) -> tuple[np.ndarray, float]:
-    """int16 values and their step: the smallest power of two at which the peak fits."""
-    peak = float(np.abs(samples).max())
-    step = 2.0 ** (math.frexp(peak)[1] - 15)
-    if peak > 32767 * step:
+    """int16 values and their step: the smallest power of two at which they fit, from -32768 to 32767."""
+    mantissa, exponent = math.frexp(float(np.abs(samples).max()))
+    step = 2.0 ** (exponent - 15 - (mantissa == 0.5))
+    if samples.max() > 32767 * step:
         step *= 2
     return np.round(samples / np.float32(step)).astype("<i2"), step

@@ -63,6 +63,8 @@ class Corpus(ABC):
 
     published: ClassVar[dict[str, int]] = {}
     """How many mixtures the corpus is said to list, by split."""
+    unseen_test: ClassVar[bool] = False
+    """Whether the test split's speakers are in no other split."""
 
     sample_rate: int = 8000
     num_train: int | None

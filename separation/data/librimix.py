@@ -39,6 +39,8 @@ class LibriMixCorpus(ListedCorpus):
         noise: mixtures with noise (mix_both), or of the speakers alone (mix_clean).
     """
 
+    unseen_test = True
+
     metadata: str | None
     train: list[str] = field(default_factory=lambda: ["train-100"])
     num_sources: int

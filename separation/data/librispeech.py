@@ -33,6 +33,7 @@ class LibriSpeechCorpus(PlainCorpus):
         valid_share: of each training speaker's utterances, a fraction in [0.001, 0.4].
     """
 
+    unseen_test = True
     native_rate = 16_000
 
     train: list[str] = field(default_factory=lambda: ["train-clean-100"])

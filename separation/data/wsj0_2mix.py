@@ -47,6 +47,7 @@ class Wsj0MixCorpus(ListedCorpus):
         mode: min or max, the lengths for which they were made.
     """
 
+    unseen_test = True
     published: ClassVar[dict[str, int]] = {TRAIN: 20_000, VALID: 5_000, TEST: 3_000}
 
     num_sources: int

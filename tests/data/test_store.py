@@ -50,8 +50,11 @@ def test_sixteen_bit_samples_are_stored_exactly_at_any_level(tmp_path):
     loud = random.integers(-32768, 32768, 500) / 32768
     quiet = random.integers(-30, 31, 300) / 32768
     over = 3 * random.standard_normal(200)
-    store = open_store(corpus(tmp_path, loud, quiet, over))
-    for utterance, samples in zip(store.utterances, (loud, quiet, over), strict=True):
+    lowest, highest = np.array([-1, 0.5, 32767 / 32768]), np.array([-0.5, 1.0])
+    every = (loud, quiet, over, lowest, highest)
+    store = open_store(corpus(tmp_path, *every))
+    assert [utterance.scale for utterance in store.utterances[3:]] == [2**-15, 2**-14]
+    for utterance, samples in zip(store.utterances, every, strict=True):
         read = store.read(utterance, 0, utterance.num_samples)
         np.testing.assert_allclose(read, samples, atol=utterance.scale / 2 * 1.001 if samples is over else 0)
         assert utterance.rms == pytest.approx(np.sqrt(np.mean(samples**2)), rel=1e-5)

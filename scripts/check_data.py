@@ -1,0 +1,45 @@
+"""Is a corpus what it should be: `python scripts/check_data.py data=libri2mix data.root=... [output=check]`.
+
+Takes train.py's overrides of the corpus and of mixing. Reads all of the corpus, and all mixtures that are files; prints
+counts, sample rates, lengths, levels, noise floors, mixtures that aren't the sum of their sources, clipped, silent,
+doubled and damaged recordings, and speakers that splits share; and writes it to output/report.txt, report.json and
+figure.png. Ends with status 1 if it finds something that makes scores wrong.
+"""
+
+import sys
+from pathlib import Path
+
+from benchmark import settings, write_results
+
+from separation import cli
+from separation.assembly import build
+from separation.atomic import replacing, write_text
+from separation.check_report import check_figure, distributions, report, summary
+from separation.data.store import open_store
+from separation.errors import check_path
+from separation.inspection import inspect
+
+
+def main() -> None:
+    """Inspects, prints and writes."""
+    own, overrides = settings(__doc__, "check_data")
+    check_path("output", own.output)
+    corpus = build(cli.compose_config("config", overrides), "data")
+    store = open_store(corpus)
+    inspection = inspect(corpus, store, corpus.mixture_lists({utterance.name for utterance in store.utterances}))
+    numbers = summary(inspection)
+    text = report(numbers)
+    print(text)
+    folder = Path(own.output).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "report.txt", f"{text}\n")
+    write_results(folder / "report.json", numbers)
+    with replacing(folder / "figure.png") as temporary:
+        check_figure(distributions(inspection)).savefig(temporary, dpi=110, format="png")
+    print(f"\n{folder}/report.txt, report.json, figure.png")
+    if any(finding["is_wrong"] for finding in numbers["findings"]):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.entry_point(main)
