@@ -81,8 +81,7 @@ class LibriMixCorpus(ListedCorpus):
             root = files.corpus_root(self.root)
             base = root / f"Libri{self.num_sources}Mix"
             folder = folder_of_rate(base if base.is_dir() else root, self.sample_rate, self.mode)
-            mixture, noise = ("mix_both", "noise") if self.noise else ("mix_clean", None)
-            return MixtureTree(folder, self.num_sources, mixture, noise, speakers_of).list_splits(subsets)
+            return MixtureTree.like_wham(folder, self.num_sources, self.noise, speakers_of).list_splits(subsets)
         tables = {
             split: [Path(self.metadata) / f"libri{self.num_sources}mix_{_librispeech(name)}.csv" for name in names]
             for split, names in subsets.items()
@@ -122,8 +121,7 @@ class MiniLibriMixCorpus(ListedCorpus):
     def list_files(self) -> Listing:
         root = files.corpus_root(self.root)
         base = root / "MiniLibriMix" if (root / "MiniLibriMix").is_dir() else root
-        mixture, noise = ("mix_both", "noise") if self.noise else ("mix_clean", None)
-        tree = MixtureTree(base, 2, mixture, noise, speakers_of)
+        tree = MixtureTree.like_wham(base, 2, self.noise, speakers_of)
         listing = tree.list_splits({TRAIN: ["train"], VALID: ["val"]})
         held = listing.mixtures[VALID]
         tested = {name for row in held[1::2] for name in row.recordings}

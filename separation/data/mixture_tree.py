@@ -25,6 +25,14 @@ class MixtureTree(NamedTuple):
     speakers: Callable[[str], Sequence[str]]
     """A mixture's name (without suffix) to its speakers, one a source."""
 
+    @classmethod
+    def like_wham(
+        cls, base: Path, num_sources: int, noise: bool, speakers: Callable[[str], Sequence[str]]
+    ) -> "MixtureTree":
+        """As WHAM! and LibriMix lay it out: mixtures with noise in mix_both, without in mix_clean."""
+        mixture, noises = ("mix_both", "noise") if noise else ("mix_clean", None)
+        return cls(base, num_sources, mixture, noises, speakers)
+
     @property
     def parts(self) -> list[str]:
         """The folders that a mixture is the sum of."""

@@ -92,8 +92,7 @@ class WhamCorpus(Wsj0MixCorpus):
 
     def list_files(self) -> Listing:
         folder = folder_of_rate(files.corpus_root(self.root), self.sample_rate, self.mode)
-        mixture, noise = ("mix_both", "noise") if self.noise else ("mix_clean", None)
-        return MixtureTree(folder, self.num_sources, mixture, noise, speakers_of).list_splits(SPLITS)
+        return MixtureTree.like_wham(folder, self.num_sources, self.noise, speakers_of).list_splits(SPLITS)
 
 
 def check_noise(noise: object, dynamic: bool) -> None:
