@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmark import settings, write_results
 
 from separation import cli
-from separation.assembly import build
+from separation.assembly import build_corpus
 from separation.atomic import replacing, write_text
 from separation.check_report import check_figure, distributions, report, summary
 from separation.data.store import open_store
@@ -24,7 +24,7 @@ def main() -> None:
     """Inspects, prints and writes."""
     own, overrides = settings(__doc__, "check_data")
     check_path("output", own.output)
-    corpus = build(cli.compose_config("config", overrides), "data")
+    corpus = build_corpus(cli.compose_config("config", overrides))
     store = open_store(corpus)
     inspection = inspect(corpus, store, corpus.mixture_lists({utterance.name for utterance in store.utterances}))
     numbers = summary(inspection)

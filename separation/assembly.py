@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from separation import checkpoint
-from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID
+from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID, Corpus
 from separation.data.drawn import DrawnMixtures
 from separation.data.listed import ListedMixtures
 from separation.data.mixtures import Data, MixtureList
@@ -100,12 +100,30 @@ def _is_allowed(target: str, prefix: str) -> bool:
     return kind and f"{found.__module__}.{found.__name__}".startswith(prefix)
 
 
-def build_data(config: DictConfig) -> Data:
+def build_corpus(config: DictConfig) -> Corpus:
+    """The corpus, without looking at its files.
+
+    Raises:
+        InputError: it was told other mixtures than those that are to be made.
+    """
+    mixing = build(config, "mixing")
+    for key in ("num_sources", "mode"):
+        if key in config.data and config.data[key] != getattr(mixing, key):
+            raise InputError(
+                f"data.{key}={config.data[key]}: must equal mixing.{key}={getattr(mixing, key)}; give it for both"
+            )
+    return build(config, "data")
+
+
+def build_data(config: DictConfig, corpus: Corpus | None = None) -> Data:
     """Opens the corpus's sample store (built first where there is none) and its mixture lists.
 
     Only the training list depends on the run's seed: every run is validated and tested on the same mixtures.
+
+    Args:
+        corpus: what `build_corpus` gave, if it was called before.
     """
-    corpus = build(config, "data")
+    corpus = corpus or build_corpus(config)
     mixing = build(config, "mixing")
     if config.model.num_sources != mixing.num_sources:
         raise InputError(

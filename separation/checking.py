@@ -52,7 +52,7 @@ def fast_check(data: Data) -> None:
         count = min(FAST, len(short))
         chosen = [short[i * len(short) // count] for i in range(count)]
         sums[split] = list(check_sums(data.corpus, store, chosen))
-    if wrong := sum_findings(sums):
+    if wrong := [finding for finding in sum_findings(data.corpus, sums) if finding.is_wrong]:
         sentences = "; ".join(finding.sentence for finding in wrong)
         raise InputError(f"{sentences}; python scripts/check_data.py data=... shows all")
     if checked := sum(map(len, sums.values())):
@@ -64,7 +64,7 @@ def findings(inspection: Inspection) -> list[Finding]:
     utterances = inspection.store.utterances
     return [
         *count_findings(inspection.corpus, inspection.lists),
-        *sum_findings(inspection.sums),
+        *sum_findings(inspection.corpus, inspection.sums),
         *damage_findings(inspection.recordings, inspection.store.folder),
         *duplicate_findings(utterances),
         *speaker_findings(inspection.corpus, utterances),
@@ -87,7 +87,7 @@ def count_findings(corpus: Corpus, lists: Mapping[str, Sequence[ListedMixture]])
     ]
 
 
-def sum_findings(sums: Mapping[str, Sequence[SumCheck]]) -> list[Finding]:
+def sum_findings(corpus: Corpus, sums: Mapping[str, Sequence[SumCheck]]) -> list[Finding]:
     """Splits with mixtures that aren't the sum of their sources; the worst are named."""
     found = []
     for split, checks in sums.items():
@@ -98,7 +98,7 @@ def sum_findings(sums: Mapping[str, Sequence[SumCheck]]) -> list[Finding]:
             sentence = (
                 f"{split}: mixtures that aren't the sum of their sources: {counts}: {problems}; generate them again"
             )
-            found.append(Finding(sentence, is_wrong=True))
+            found.append(Finding(sentence, is_wrong=corpus.exact_sums))
     return found
 
 
@@ -164,7 +164,7 @@ def speaker_findings(corpus: Corpus, utterances: Iterable[Utterance]) -> list[Fi
 
 
 def format_findings(formats: Counter[tuple[int, int]], sample_rate: int) -> list[Finding]:
-    """Files of several rates or channels."""
+    """Files of several rates or channels, or of too low a rate."""
     rates: Counter[int] = Counter()
     for (rate, _), count in formats.items():
         rates[rate] += count
@@ -174,6 +174,8 @@ def format_findings(formats: Counter[tuple[int, int]], sample_rate: int) -> list
         found.append(
             f"the files have several sample rates ({shown}), and are brought to {sample_rate} Hz; is that meant?"
         )
+    if low := sum(count for rate, count in rates.items() if rate < sample_rate):
+        found.append(f"files below {sample_rate} Hz: {low:,}; they hold nothing of the upper frequencies")
     several = sum(count for (_, channels), count in formats.items() if channels > 1)
     if several:
         found.append(f"files with several channels, whose mean is taken: {several:,}; is each a single source?")

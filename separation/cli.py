@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from separation.assembly import build, build_data
+from separation.assembly import build_corpus, build_data
 from separation.data.corpus import Corpus
 from separation.data.mixtures import Data
 from separation.data.store import is_built
@@ -189,8 +189,10 @@ def run_data(config: DictConfig, overrides: Sequence[str]) -> Data:
 
     Its samples are read where the settings say, if they are there; they are written only where the user says.
     """
-    if not any(override.startswith("data.store=") for override in overrides) and not is_built(build(config, "data")):
-        config.data.store = Corpus.store
+    corpus = build_corpus(config)
+    if any(override.startswith("data.store=") for override in overrides) or is_built(corpus):
+        return build_data(config, corpus)
+    config.data.store = Corpus.store
     return build_data(config)
 
 

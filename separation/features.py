@@ -142,6 +142,11 @@ class Features:
         return self.source_stfts.abs()
 
     @cached_property
+    def noise_magnitude(self) -> Tensor | None:
+        """|N|, shape (batch, frame, frequency, 1); None where there is no noise."""
+        return None if self.noise_stft is None else self.noise_stft.abs().unsqueeze(-1)
+
+    @cached_property
     def phase_sensitive_targets(self) -> Tensor:
         """T_0^|X|(|S| cos(theta_S - theta_X)): the truncated phase-sensitive approximation (Erdogan et al., 2015),
         shape (batch, frame, frequency, source)."""

@@ -1,7 +1,6 @@
 """Measures all of a corpus: its files' headers, its store, and whether mixtures are the sum of their sources."""
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -101,7 +100,7 @@ def source_formats(corpus: Corpus) -> Counter[tuple[int, int]]:
         return Counter()
     root = files.corpus_root(corpus.root)
     paths = sorted({root / name for name, *_ in corpus.fingerprint().get("files", [])})
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(files.num_workers()) as pool:
         return Counter(found for found in _with_bar(pool.map(_format, paths), "Source files", len(paths)) if found)
 
 
@@ -148,7 +147,7 @@ def check_sums(corpus: Corpus, store: SampleStore, rows: Sequence[ListedMixture]
         is_sum = rms(difference) <= TOLERANCE * rms(mixture) + ROUNDING
         return SumCheck(error_db, "" if is_sum else f"{row.file} (off by {error_db:.1f} dB)")
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(files.num_workers()) as pool:
         yield from pool.map(check, rows)
 
 

@@ -16,7 +16,7 @@ from separation import atomic
 from separation.errors import InputError
 
 MAY_CHANGE = (
-    *("run_dir", "threads", "device", "data.root", "data.store", "evaluation."),
+    *("run_dir", "threads", "device", "data.root", "data.metadata", "data.store", "evaluation."),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
     *("trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
     *("trainer.store_on_device", "trainer.cuda_graph", "trainer.dynamics_steps"),
@@ -24,6 +24,8 @@ MAY_CHANGE = (
 """Settings that may be others when a run is resumed: with them it still takes the same steps."""
 
 
+SINCE_ADDED = {"mixing.mode": "min", "data.on_error": "stop"}
+"""Settings that runs of the first versions don't have, and what they were."""
 GROUPS = ("data", "model", "clip", "optimizer", "trainer", "evaluation", "mixing", "stft")
 VALUES = ("seed", "device", "threads", "run_dir", "experiment")
 """The keys of a run's settings."""
@@ -188,4 +190,4 @@ def _settings(config: Any) -> dict[str, Any]:
         else:
             yield prefix, node
 
-    return dict(flat(OmegaConf.to_container(config, resolve=True), ""))
+    return {**SINCE_ADDED, **dict(flat(OmegaConf.to_container(config, resolve=True), ""))}

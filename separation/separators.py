@@ -126,20 +126,29 @@ def apply_masks(masks: Tensor, spectrogram: Tensor, stft: Stft, num_samples: Ten
 
 
 def ideal_binary_mask(features: Features) -> Tensor:
-    """1 for the loudest source of each bin, shape (batch, frame, frequency, source)."""
-    return features.dominant_source
+    """1 for the loudest source of each bin, unless noise is louder, shape (batch, frame, frequency, source)."""
+    if features.noise_magnitude is None:
+        return features.dominant_source
+    return features.dominant_source * (features.source_magnitudes >= features.noise_magnitude)
 
 
 def ideal_ratio_mask(features: Features) -> Tensor:
-    """|S_i| / sum_j |S_j|, shape (batch, frame, frequency, source)."""
-    magnitudes = features.source_magnitudes
-    return magnitudes / magnitudes.sum(-1, keepdim=True).clamp(min=torch.finfo(magnitudes.dtype).tiny)
+    """|S_i| / sum_j |S_j|, noise in the sum, shape (batch, frame, frequency, source)."""
+    return _shares(features, power=1)
 
 
 def wiener_like_mask(features: Features) -> Tensor:
-    """|S_i|^2 / sum_j |S_j|^2, shape (batch, frame, frequency, source)."""
-    powers = features.source_magnitudes.square()
-    return powers / powers.sum(-1, keepdim=True).clamp(min=torch.finfo(powers.dtype).tiny)
+    """|S_i|^2 / sum_j |S_j|^2, noise in the sum, shape (batch, frame, frequency, source)."""
+    return _shares(features, power=2)
+
+
+def _shares(features: Features, power: int) -> Tensor:
+    """Each source's part of the sum of all magnitudes, raised to a power."""
+    values = features.source_magnitudes**power
+    total = values.sum(-1, keepdim=True)
+    if features.noise_magnitude is not None:
+        total = total + features.noise_magnitude**power
+    return values / total.clamp(min=torch.finfo(values.dtype).tiny)
 
 
 def phase_sensitive_mask(features: Features) -> Tensor:

@@ -20,7 +20,7 @@ def capture(parts: TrainingParts, progress: Progress) -> dict[str, Any]:
         "optimizer": parts.optimizer.state_dict(),
         "clipper": parts.clipping.clipper.state_dict(),
         "loss_scale": parts.precision.scaler.state_dict(),
-        "recordings": parts.data.train.store.digest(),
+        "data": parts.data.digest(),
         "random": parts.processes.gather(random_states(parts.device)),  # dropout's
     }
 
@@ -32,8 +32,10 @@ def restore(parts: TrainingParts, path: Path) -> Progress:
         InputError: the checkpoint is damaged, or of another run.
     """
     state = checkpoint.load_network(path, parts.network, parts.device)
-    if state.get("recordings") != parts.data.train.store.digest():
-        raise InputError(f"data.root: its recordings are not those that {path} was trained on; give the same ones")
+    if state.get("data") != parts.data.digest():
+        raise InputError(
+            f"data.root: its recordings are not those that {path} was trained on, or not its mixtures; give the same"
+        )
     try:
         parts.optimizer.load_state_dict(state["optimizer"])
         parts.clipping.clipper.load_state_dict(state["clipper"])

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # WSJ0-2mix, 8 kHz, min: the paper's corpus.
 # Needs: the folder that holds 2speakers/, made from the Wall Street Journal's recordings, which the LDC sells; stage 1
-# says how. Disk: 7 GB for the samples. Time: see README.md.
+# says how. Disk: 5 GB for the samples. Time: see README.md.
 #   recipes/wsj0_2mix/run.sh ~/wsj0-2mix [--stage 1: obtain, 2: check, 3: train, 4: evaluate] [key=value ...]
 # The paper's training: experiment=paper.
 set -euo pipefail

@@ -63,6 +63,8 @@ class Corpus(ABC):
 
     published: ClassVar[dict[str, int]] = {}
     """How many mixtures the corpus is said to list, by split."""
+    exact_sums: ClassVar[bool] = True
+    """Whether its mixtures are said to be the exact sums of their sources."""
     unseen_test: ClassVar[bool] = False
     """Whether the test split's speakers are in no other split."""
 

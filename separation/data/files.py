@@ -21,6 +21,7 @@ from separation.errors import InputError, check_choice, check_path
 log = logging.getLogger(__name__)
 
 NAMED_ERRORS = 10
+MOST_WORKERS = 16
 ON_ERROR = ("stop", "skip")
 T = TypeVar("T")
 
@@ -60,12 +61,13 @@ def check_names(key: str, names: object, example: str) -> None:
     """Raises InputError unless a value is a list of names."""
     if not isinstance(names, list | ListConfig) or not all(isinstance(name, str) for name in names):
         raise InputError(f'{key}={names}: expected a list of names, as in {key}=["{example}"]')
+    if len(set(names)) < len(names):
+        raise InputError(f"{key}={names}: names something twice")
 
 
 def check_held_out(held_out: list[str], speakers: Iterable[str]) -> None:
-    """Raises InputError unless `data.held_out` is a list of the corpus's speakers."""
+    """Raises InputError unless the names in `data.held_out` are the corpus's speakers'."""
     known = sorted(speakers)
-    check_names("data.held_out", held_out, known[0])
     unknown = sorted(set(held_out) - set(known))
     if unknown:
         raise InputError(f"data.held_out: there is no speaker {', '.join(unknown)}; there are {', '.join(known)}")
@@ -93,6 +95,12 @@ def file_fingerprint(root: Path, files: Iterable[Path]) -> list[list[Any]]:
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
+def num_workers() -> int:
+    """Threads that decode at once: a core each, of those that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
 def named(items: Sequence[object], separator: str = "; ") -> str:
     """The first ten of what is to be named, and how many more there are."""
     more = f"{separator}and {len(items) - NAMED_ERRORS} more" if len(items) > NAMED_ERRORS else ""
@@ -112,7 +120,7 @@ def decode_all(
         InputError: some can't be used; names them (up to 10) and how many there are.
     """
     errors = []
-    workers = os.cpu_count() or 1
+    workers = num_workers()
     running: deque[tuple[T, Future[np.ndarray]]] = deque()
     waiting = iter(items)
     pool = ThreadPoolExecutor(workers)  # libsndfile and the resamplers let other threads run

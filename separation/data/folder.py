@@ -38,6 +38,7 @@ class FolderCorpus(files.FileCorpus):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        files.check_names("data.held_out", self.held_out, "anna")
         for key in ("valid_share", "test_share"):
             check_number(f"data.{key}", getattr(self, key), 0.001, 0.4)
         check_number("data.segment_seconds", self.segment_seconds, 0.1, 3600)

@@ -37,6 +37,7 @@ class FsddCorpus(files.FileCorpus):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        files.check_names("data.held_out", self.held_out, "anna")
         check_number("data.utterance_seconds", self.utterance_seconds, 0.1, 60)
         check_count("data.passes", self.passes, maximum=100)
 

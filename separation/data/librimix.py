@@ -14,10 +14,12 @@ from separation.data.listing import ListedCorpus, Listing
 from separation.data.mixture_table import list_tables
 from separation.data.mixture_tree import MixtureTree
 from separation.data.mixtures import MODES
-from separation.data.wsj0_2mix import check_noise, folder_of_rate
+from separation.data.wsj0_2mix import check_noise, check_unpadded, folder_of_rate
 from separation.errors import InputError, check_choice, check_path
 
-COUNTS = {"train-100": 13_900, "train-360": 50_800}
+TRAIN_COUNTS = {(2, "train-100"): 13_900, (2, "train-360"): 50_800, (3, "train-100"): 9_300, (3, "train-360"): 33_900}
+"""By the number of sources and the subset."""
+TRAIN_SUBSETS = ("train-100", "train-360")
 
 
 def speakers_of(name: str) -> Sequence[str]:
@@ -53,8 +55,10 @@ class LibriMixCorpus(ListedCorpus):
         check_choice("mixing.mode", self.mode, MODES)
         files.check_names("data.train", self.train, "train-100")
         for subset in self.train:
-            check_choice("data.train", subset, tuple(COUNTS))
-        if self.metadata is not None:
+            check_choice("data.train", subset, TRAIN_SUBSETS)
+        if self.metadata is None:
+            check_unpadded(self.mode, self.dynamic)
+        else:
             check_path("data.metadata", self.metadata)
             if self.noise:
                 raise InputError("data.noise=true: the tables' noise is WHAM!'s, which LibriSpeech hasn't; use false")
@@ -65,7 +69,11 @@ class LibriMixCorpus(ListedCorpus):
 
     @property
     def published(self) -> dict[str, int]:  # type: ignore[override]
-        return {TRAIN: sum(COUNTS[subset] for subset in self.train), VALID: 3_000, TEST: 3_000}
+        return {
+            TRAIN: sum(TRAIN_COUNTS.get((self.num_sources, subset), 0) for subset in self.train),
+            VALID: 3_000,
+            TEST: 3_000,
+        }
 
     @property
     def native_rate(self) -> int:  # type: ignore[override]
@@ -83,7 +91,10 @@ class LibriMixCorpus(ListedCorpus):
             folder = folder_of_rate(base if base.is_dir() else root, self.sample_rate, self.mode)
             return MixtureTree.like_wham(folder, self.num_sources, self.noise, speakers_of).list_splits(subsets)
         tables = {
-            split: [Path(self.metadata) / f"libri{self.num_sources}mix_{_librispeech(name)}.csv" for name in names]
+            split: [
+                Path(self.metadata).expanduser() / f"libri{self.num_sources}mix_{_librispeech(name)}.csv"
+                for name in names
+            ]
             for split, names in subsets.items()
         }
         return list_tables(tables, utterances_folder(self.root), self.num_sources, noise=False, speaker=speaker_of)

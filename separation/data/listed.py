@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from separation.data.building import Utterance
+from separation.data import files
 from separation.data.corpus import ListedMixture
 from separation.data.draws import stream, uniforms
 from separation.data.mixtures import Mixing, Mixture, MixtureList, Span
@@ -44,8 +44,10 @@ class ListedMixtures(MixtureList):
         super().__init__(store, split, mixing)
         self.seed = seed
         self._recordings = {utterance.name: utterance for utterance in store.utterances}
+        self._levels: dict[str, float] = {}
         for row in rows:
             self._check(row)
+        self._check_lengths(rows)
         self._rows = list(rows)
         if seed is None:
             self._rows = [row for row in rows if row.span is None or not self._has_silence(row)]
@@ -70,8 +72,7 @@ class ListedMixtures(MixtureList):
         utterances = tuple(self._recordings[name] for name in row.recordings)
         gains = row.gains
         if self.mixing.mixture_rms is not None:
-            level = math.hypot(*(gain * utterance.rms for gain, utterance in zip(gains, utterances, strict=True)))
-            gains = tuple(gain * self.mixing.mixture_rms / level for gain in gains)
+            gains = tuple(gain * self.mixing.mixture_rms / self._level(row) for gain in gains)
         [position] = uniforms(1, seed=self.seed or 0, stream=self._stream, epoch=epoch, index=index).tolist()
         return Mixture(row.name, utterances, gains, (position,) * len(utterances))
 
@@ -88,9 +89,25 @@ class ListedMixtures(MixtureList):
             for utterance in mixture.utterances
         ]
 
+    def _level(self, row: ListedMixture) -> float:
+        """RMS of the sum of a mixture's recordings, as if they were independent."""
+        if row.name not in self._levels:
+            parts = zip(row.gains, row.recordings, strict=True)
+            self._levels[row.name] = math.hypot(*(gain * self._rms(row, name) for gain, name in parts))
+        return self._levels[row.name]
+
+    def _rms(self, row: ListedMixture, name: str) -> float:
+        """Of the part of a recording that belongs to a mixture."""
+        utterance = self._recordings[name]
+        if row.span is None:
+            return utterance.rms
+        first, last = self._limits(row)
+        samples = self.store.read(utterance, first, max(0, min(last, utterance.num_samples) - first))
+        return float(np.square(samples, dtype=np.float64).mean()) ** 0.5 if len(samples) else 0.0
+
     def _limits(self, row: ListedMixture) -> tuple[int, int]:
-        """First sample of a mixture in its recordings, and the one after its last."""
-        length = self.mixing.length([self._recordings[name].num_samples for name in row.recordings])
+        """First sample of a mixture in its recordings, and the one after its last; noise doesn't count."""
+        length = self.mixing.length([self._recordings[name].num_samples for name in row.sources])
         if row.span is None:
             return 0, length
         first, last = (min(length, round(seconds * self.store.sample_rate)) for seconds in row.span)
@@ -114,16 +131,16 @@ class ListedMixtures(MixtureList):
             raise InputError(
                 f"mixing.num_sources={self.mixing.num_sources}: {row.name} has {len(row.sources)} sources; use that"
             )
-        lengths = [self._recordings[name].num_samples for name in row.recordings]
-        if row.file is not None and len(set(lengths)) > 1:
-            raise InputError(
-                f"{row.file}: its sources differ in length ({', '.join(map(str, lengths))} samples); make them again"
-            )
+
+    def _check_lengths(self, rows: Sequence[ListedMixture]) -> None:
+        """Raises InputError for ready-made mixtures whose recordings differ in length."""
+        wrong = []
+        for row in rows:
+            lengths = [self._recordings[name].num_samples for name in row.recordings]
+            if row.file is not None and len(set(lengths)) > 1:
+                wrong.append(f"{row.file} ({', '.join(map(str, lengths))} samples)")
+        if wrong:
+            raise InputError(f"{files.named(wrong, ', ')}: its sources differ in length; make them again")
 
     def _has_silence(self, row: ListedMixture) -> bool:
-        first, last = self._limits(row)
-        return any(self._is_silent(self._recordings[name], first, last) for name in row.sources)
-
-    def _is_silent(self, utterance: Utterance, first: int, last: int) -> bool:
-        samples = self.store.read(utterance, first, max(0, min(last, utterance.num_samples) - first))
-        return not len(samples) or float(np.square(samples, dtype=np.float64).mean()) ** 0.5 < QUIETEST * utterance.rms
+        return any(self._rms(row, name) <= QUIETEST * self._recordings[name].rms for name in row.sources)

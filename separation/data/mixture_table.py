@@ -97,7 +97,7 @@ def _read(path: Path, num_sources: int, noise: bool) -> list[dict[str, str]]:
     """A table's rows, all of the columns that are needed."""
     needed = ["mixture_ID", *(f"source_{number + 1}_path" for number in range(num_sources)), *["noise_path"] * noise]
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: can't be read as a table ({error})") from error

@@ -1,5 +1,6 @@
 """Mixture lists: which utterances, at which levels, from which position; and the batches they become."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,8 @@ class MixtureList(ABC):
 
     def length(self, index: int) -> int:
         """Number of samples of a whole mixture."""
-        return self.mixing.length([span.num_samples for span in self.spans(self.draw(index))])
+        spans = self.spans(self.draw(index))[: self.mixing.num_sources]  # noise doesn't count
+        return self.mixing.length([span.num_samples for span in spans])
 
     def excerpts(self, indices: range, num_samples: int, epoch: int = 0) -> Batch:
         """Excerpts of one length from random offsets; what is shorter is padded with zeros.
@@ -187,3 +189,8 @@ class Data:
     corpus: Corpus
     lists: Mapping[str, Sequence[ListedMixture]]
     """The corpus's own lists, whole; see `Corpus.mixture_lists`."""
+
+    def digest(self) -> str:
+        """A fingerprint of the recordings and the lists, wherever their files lie."""
+        rows = {split: [row._replace(file=None) for row in rows] for split, rows in self.lists.items()}
+        return hashlib.sha256(f"{self.train.store.digest()} {rows}".encode()).hexdigest()

@@ -14,7 +14,7 @@ import soundfile
 from separation.data import audio, files
 from separation.data.corpus import TEST, TRAIN, VALID, ListedMixture
 from separation.data.listing import Entry, ListedCorpus, Listing
-from separation.errors import InputError, check_number
+from separation.errors import InputError, check_count, check_number
 
 VOCALS, DRUMS, BASS, OTHER = STEMS = ("vocals", "drums", "bass", "other")
 STREAMS = {"mixture": 0, DRUMS: 1, BASS: 2, OTHER: 3, VOCALS: 4}
@@ -55,6 +55,7 @@ class Musdb18HqCorpus(ListedCorpus):
         segment_seconds: longest mixture.
     """
 
+    exact_sums = False
     native_rate = 44_100
 
     num_sources: int
@@ -63,6 +64,7 @@ class Musdb18HqCorpus(ListedCorpus):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("data.segment_seconds", self.segment_seconds, 1, 600)
+        check_count("mixing.num_sources", self.num_sources)
         if self.num_sources not in SOURCES:
             raise InputError(
                 f"mixing.num_sources={self.num_sources}: MUSDB18 has 2 (vocals, accompaniment) or 4 sources"
@@ -100,7 +102,7 @@ class Musdb18HqCorpus(ListedCorpus):
             )
 
     def _tracks(self, folder: Path) -> list[Path]:
-        tracks = sorted(path for path in folder.glob("*") if path.is_dir())
+        tracks = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
         if not tracks:
             raise InputError(f"{folder}: holds no tracks (folders with vocals.wav and so on); is it MUSDB18-HQ?")
         return tracks
@@ -137,7 +139,7 @@ class Musdb18Corpus(Musdb18HqCorpus):
         return audio.read_mono(path, self.sample_rate, self.native_rate, decode=partial(read_streams, stems=stems))
 
     def _tracks(self, folder: Path) -> list[Path]:
-        tracks = sorted(folder.glob("*.stem.mp4"))
+        tracks = sorted(folder.glob("[!.]*.stem.mp4"))
         if not tracks:
             raise InputError(
                 f"{folder}: holds no .stem.mp4 files; is it MUSDB18? (data=musdb18hq is for its WAV files)"

@@ -12,11 +12,12 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from separation.atomic import free_space, write_text
 from separation.data.building import INDEX, SAMPLES, StoreWriter, Utterance, read_index
@@ -107,7 +108,7 @@ def _place(corpus: Corpus) -> tuple[Path, str]:
     """The folder of a corpus's store, and what its fingerprint is made of."""
     source = {"format": FORMAT, "corpus": corpus.name, "sample_rate": corpus.sample_rate, **corpus.fingerprint()}
     text = json.dumps(source, sort_keys=True)
-    return Path(corpus.store) / f"{corpus.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}", text
+    return Path(corpus.store).expanduser() / f"{corpus.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}", text
 
 
 def is_built(corpus: Corpus) -> bool:
@@ -125,8 +126,9 @@ def open_store(corpus: Corpus) -> SampleStore:
     if not folder.is_dir():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder.with_suffix(".lock")):  # runs that start together build it once
+            with _locked(folder):  # runs that start together build it once
                 if not folder.is_dir():
+                    _remove_partials(folder, corpus.name)
                     _build(folder, text, corpus)
         except OSError as error:
             raise InputError(
@@ -137,6 +139,33 @@ def open_store(corpus: Corpus) -> SampleStore:
     minutes = store.num_samples / corpus.sample_rate / 60
     log.info("Sample store %s: %.1f MB, %.1f min", folder, 2 * store.num_samples / 1e6, minutes)
     return store
+
+
+def _lock(folder: Path) -> FileLock:
+    return FileLock(folder.with_suffix(".lock"))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = _lock(folder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("Sample store %s: another process builds it", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove_partials(folder: Path, name: str) -> None:
+    """Removes what builds of other settings or files of the corpus left, unless they are under way."""
+    for partial in folder.parent.glob(f".{name}-*.partial"):
+        other = folder.with_name(partial.name[1:].removesuffix(".partial"))
+        if other != folder:
+            with suppress(Timeout), _lock(other).acquire(timeout=0):
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def _build(folder: Path, source: str, corpus: Corpus) -> None:

@@ -42,4 +42,4 @@ class VctkCorpus(FolderCorpus):
         )
 
     def _files_of(self, folder: Path) -> list[Path]:
-        return sorted(folder.glob(f"*_{self.microphone}.flac"))
+        return sorted(folder.glob(f"[!.]*_{self.microphone}.flac"))

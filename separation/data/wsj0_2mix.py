@@ -56,6 +56,7 @@ class Wsj0MixCorpus(ListedCorpus):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("mixing.mode", self.mode, MODES)
+        check_unpadded(self.mode, self.dynamic)
 
     @property
     def name(self) -> str:
@@ -93,6 +94,12 @@ class WhamCorpus(Wsj0MixCorpus):
     def list_files(self) -> Listing:
         folder = folder_of_rate(files.corpus_root(self.root), self.sample_rate, self.mode)
         return MixtureTree.like_wham(folder, self.num_sources, self.noise, speakers_of).list_splits(SPLITS)
+
+
+def check_unpadded(mode: str, dynamic: bool) -> None:
+    """Raises InputError where mixtures would be drawn of sources that were padded with zeros."""
+    if dynamic and mode == "max":
+        raise InputError("data.dynamic=true: these sources were padded (mixing.mode=max); take those of min")
 
 
 def check_noise(noise: object, dynamic: bool) -> None:

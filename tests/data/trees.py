@@ -1,12 +1,17 @@
 """Every public corpus in little, in its own format: a few seconds of something like voices."""
 
 import csv
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from conftest import voice
+
+from separation import cli
+from separation.assembly import build_data
+from separation.data.mixtures import Data
 
 SECONDS = 0.8
 
@@ -29,8 +34,9 @@ def sources(count: int, rate: int, seed: int) -> list[np.ndarray]:
 
 def mixture_folder(folder: Path, names: Sequence[str], rate: int, parts: dict[str, list[str]], **settings: str) -> None:
     """Files of the sources in s1, s2, ... (and of noise), and in each of `parts` the sum of the folders it lists."""
-    count = 1 + max(int(name[1:]) for folders in parts.values() for name in folders if name != "noise") - 1
-    for seed, name in enumerate(names):
+    count = max(int(name[1:]) for folders in parts.values() for name in folders if name != "noise")
+    for number, name in enumerate(names):
+        seed = zlib.crc32(f"{folder.name}/{number}".encode()) % 10_000  # other voices in each split
         signals = {f"s{i + 1}": samples for i, samples in enumerate(sources(count, rate, 10 * seed))}
         signals["noise"] = (
             np.round(0.01 * np.random.default_rng(seed).standard_normal(len(signals["s1"])) * 2**15) / 2**15
@@ -230,3 +236,7 @@ FORMATS: dict[str, Callable[[Path], list[str]]] = {
     "folder": folder,
 }
 """Each makes a corpus below a folder and returns the overrides that choose it."""
+
+
+def make_data(overrides: list[str], tmp_path: Path, *more: str) -> Data:
+    return build_data(cli.compose_config("config", [*overrides, f"data.store={tmp_path}/store", *more]))
