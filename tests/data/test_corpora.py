@@ -13,7 +13,9 @@ from scipy.signal import resample_poly
 
 from separation import cli
 from separation.assembly import build, build_parts, load_model
+from separation.checking import fast_check, findings
 from separation.errors import InputError
+from separation.inspection import inspect
 from separation.interruption import Interruption
 from separation.processes import Processes
 from separation.recordings import RecordingSeparator
@@ -27,13 +29,17 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", trees.FORMATS)
-def test_every_format_is_trained_on_scored_and_separated(name, tmp_path):
+def test_every_format_is_checked_trained_on_scored_and_separated(name, tmp_path):
     overrides = [*trees.FORMATS[name](tmp_path / "corpus"), *TINY, "trainer.max_steps=2", "trainer.progress=false"]
     path = tmp_path / "run"
     config = cli.compose_config(
         "config", [*overrides, f"data.store={tmp_path}/store", "evaluation.progress=false", f"run_dir={path}"]
     )
     parts = build_parts(config, CPU, Processes())
+    fast_check(parts.data)
+    found = findings(inspect(parts.data.corpus, parts.data.train.store, parts.data.lists))
+    wrong = [finding.sentence for finding in found if finding.is_wrong]
+    assert [sentence for sentence in wrong if "not the published" not in sentence] == []
     with RunFolder.create(path, config, resume=False) as folder:
         assert build(config, "trainer").fit(parts, folder, Interruption())
         summary = score_run(folder, config, parts.data, build(config, "evaluation"), path, "test")

@@ -22,24 +22,30 @@ def write(path: Path, samples: np.ndarray, rate: int, **settings: str) -> Path:
     return path
 
 
-def speech(rate: int, seed: int, seconds: float = SECONDS) -> np.ndarray:
+def speech(rate: int, name: object, seconds: float = SECONDS) -> np.ndarray:
+    """Another one for each name."""
+    seed = zlib.crc32(str(name).encode())
     return voice(100 + 7 * (seed % 23), seconds, rate, seed)
 
 
-def sources(count: int, rate: int, seed: int) -> list[np.ndarray]:
+def sources(count: int, rate: int, name: object) -> list[np.ndarray]:
     """Of one mixture, at different levels and with steps of 16 bits."""
     levels = np.linspace(1, 0.6, count)
-    return [np.round(level * speech(rate, seed + i) * 2**15) / 2**15 for i, level in enumerate(levels)]
+    return [np.round(level * speech(rate, (name, i)) * 2**15) / 2**15 for i, level in enumerate(levels)]
 
 
 def mixture_folder(folder: Path, names: Sequence[str], rate: int, parts: dict[str, list[str]], **settings: str) -> None:
     """Files of the sources in s1, s2, ... (and of noise), and in each of `parts` the sum of the folders it lists."""
     count = max(int(name[1:]) for folders in parts.values() for name in folders if name != "noise")
     for number, name in enumerate(names):
-        seed = zlib.crc32(f"{folder.name}/{number}".encode()) % 10_000  # other voices in each split
-        signals = {f"s{i + 1}": samples for i, samples in enumerate(sources(count, rate, 10 * seed))}
+        signals = {f"s{i + 1}": samples for i, samples in enumerate(sources(count, rate, (folder.name, number)))}
         signals["noise"] = (
-            np.round(0.01 * np.random.default_rng(seed).standard_normal(len(signals["s1"])) * 2**15) / 2**15
+            np.round(
+                0.01
+                * np.random.default_rng([number, *folder.name.encode()]).standard_normal(len(signals["s1"]))
+                * 2**15
+            )
+            / 2**15
         )
         needed = {part for folders in parts.values() for part in folders}
         for part in needed:
@@ -101,7 +107,7 @@ def librispeech(root: Path, subsets: dict[str, int] | None = None) -> list[str]:
                 seconds = SECONDS + 0.1 * number
                 write(
                     root / f"LibriSpeech/{subset}/{person}/{person}7/{name}.flac",
-                    speech(16_000, 31 * person + number, seconds),
+                    speech(16_000, name, seconds),
                     16_000,
                 )
     return ["data=librispeech", f"data.root={root}"]
@@ -142,7 +148,7 @@ def tables(root: Path) -> list[str]:
             row = {"mixture_ID": f"{split} {number}"}
             for i in (1, 2):
                 path = f"{split}/{number}_{i}.wav"
-                write(root / path, speech(8000 * i, 10 * number + i), 8000 * i)
+                write(root / path, speech(8000 * i, path), 8000 * i)
                 row |= {f"source_{i}_path": path, f"source_{i}_speaker": f"{number}{i}"}
             rows.append(row)
         write_table(root / f"{split}.csv", rows)
@@ -159,14 +165,14 @@ def vctk(root: Path) -> list[str]:
             for microphone in ("mic1", "mic2"):
                 if (person, microphone) != ("p280", "mic2"):
                     name = f"wav48_silence_trimmed/{person}/{person}_{number:03}_{microphone}.flac"
-                    write(root / name, speech(48_000, int(person[-1]) + number), 48_000)
+                    write(root / name, speech(48_000, name), 48_000)
     return ["data=vctk", f"data.root={root}", "data.held_out=[p225,s5]"]
 
 
-def stems(seed: int, seconds: float = 2.4) -> dict[str, np.ndarray]:
+def stems(title: str, seconds: float = 2.4) -> dict[str, np.ndarray]:
     """Four stereo stems, 44.1 kHz, shape (time, channel); in 16 bits, so that their sum is exact."""
     names = ("vocals", "drums", "bass", "other")
-    mono = {name: speech(44_100, 4 * seed + i, seconds) for i, name in enumerate(names)}
+    mono = {name: speech(44_100, (title, name), seconds) for name in names}
     return {name: np.round(np.stack([x, 0.5 * x], 1) * 2**15) / 2**15 for name, x in mono.items()}
 
 
@@ -175,8 +181,8 @@ TRACKS = {"train": ["A - One", "B - Two", "ANiMAL - Rockshow"], "test": ["C - Th
 
 def musdb18hq(root: Path) -> list[str]:
     for part, titles in TRACKS.items():
-        for seed, title in enumerate(titles):
-            own = stems(seed)
+        for title in titles:
+            own = stems(title)
             for name, samples in {**own, "mixture": sum(own.values())}.items():
                 write(root / part / title / f"{name}.wav", samples, 44_100)
     return ["data=musdb18hq", f"data.root={root}", "data.segment_seconds=1"]
@@ -187,8 +193,8 @@ def musdb18(root: Path) -> list[str]:
 
     for part, titles in TRACKS.items():
         (root / part).mkdir(parents=True)
-        for seed, title in enumerate(titles):
-            own = stems(seed)
+        for title in titles:
+            own = stems(title)
             signals = [sum(own.values()), own["drums"], own["bass"], own["other"], own["vocals"]]
             with av.open(str(root / part / f"{title}.stem.mp4"), "w", format="mp4") as container:
                 streams = [container.add_stream("aac", rate=44_100, layout="stereo") for _ in signals]
@@ -217,7 +223,7 @@ def fsdd(root: Path) -> list[str]:
 def folder(root: Path) -> list[str]:
     for speaker in range(3):
         for number in range(4):
-            write(root / f"speaker{speaker}/{number}.ogg", speech(22_050, 10 * speaker + number), 22_050)
+            write(root / f"speaker{speaker}/{number}.ogg", speech(22_050, (speaker, number)), 22_050)
     return ["data=folder", f"data.root={root}"]
 
 
