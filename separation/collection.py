@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 from omegaconf import DictConfig
@@ -29,6 +30,10 @@ COLUMNS = (
         "num_mixtures",
         "si_sdr",
         "si_sdr_improvement",
+        "valid_loss",
+        "clipped_fraction",
+        "skipped_steps",
+        "step_seconds",
         "training_seconds",
         "commit",
         "date",
@@ -96,17 +101,24 @@ def _row(run: RunFolder) -> Row | None:
         return None
     config = run.load_config()
     try:
-        with open(run.epochs, newline="", encoding="utf-8") as file:
-            last = list(csv.DictReader(file))[-1]
-        return {name: str(value) for name, value in _cells(config, summary, last).items()}
+        epochs, steps = (_read_log(path) for path in (run.epochs, run.steps))
+        return {name: str(value) for name, value in _cells(config, summary, epochs, steps).items()}
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{run.path}: its files are damaged ({reason}); leave it out, or train again") from error
 
 
-def _cells(config: DictConfig, summary: dict[str, Any], last: dict[str, str]) -> dict[str, Any]:
-    """A row of a run's settings, summary and last epoch."""
+def _read_log(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _cells(
+    config: DictConfig, summary: dict[str, Any], epochs: Sequence[dict[str, str]], steps: Sequence[dict[str, str]]
+) -> dict[str, Any]:
+    """A row of a run's settings, summary and logs."""
     origin = summary["provenance"]
+    last = epochs[-1]
     return {
         "corpus": config.data._target_.rpartition(".")[2],
         "model": LOSSES.get(config.model.loss._target_.rpartition(".")[2], config.model.loss._target_),
@@ -122,6 +134,10 @@ def _cells(config: DictConfig, summary: dict[str, Any], last: dict[str, str]) ->
         "num_mixtures": summary["num_mixtures"],
         "si_sdr": f"{summary['si_sdr']:.4f}",
         "si_sdr_improvement": f"{summary['si_sdr_improvement']:.4f}",
+        "valid_loss": f"{min(float(epoch['valid/loss']) for epoch in epochs):.6g}",
+        "clipped_fraction": f"{fmean(float(step['train/clip_coefficient']) < 1 for step in steps):.4f}",
+        "skipped_steps": sum(int(float(epoch["train/skipped_steps"])) for epoch in epochs),
+        "step_seconds": f"{median(float(step['train/seconds']) for step in steps):.4g}",
         "training_seconds": f"{float(last['seconds']):.0f}",
         **{name: origin[name] for name in ("commit", "date", "machine")},
         "command": re.sub(r"(?<==)\S*/", "", origin["command"]),  # of paths only the last part
