@@ -42,6 +42,8 @@ COLUMNS = (
     ),
 )
 Row = dict[str, str]
+SAME = ("corpus", "hidden_size", "num_layers", "batch_size", "excerpt_frames", "steps", "num_mixtures", "commit")
+"""What runs in one table share."""
 
 
 def collect(folders: Sequence[Path]) -> tuple[list[Row], int]:
@@ -83,6 +85,31 @@ def read_rows(path: Path) -> list[Row]:
     if any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
         raise InputError(f"{path}: expected the columns {', '.join(COLUMNS)}; collect the runs again")
     return rows
+
+
+def compare_settings(rows: Sequence[Row], mixed: bool) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """What runs in a table share, by column; and in what they differ, with all values.
+
+    Args:
+        mixed: they may differ.
+
+    Raises:
+        InputError: they may not, and do.
+    """
+    found = {name: sorted({row[name] for row in rows}) for name in SAME}
+    for model in sorted({row["model"] for row in rows}):  # each has its own
+        found[f"settings of {model}"] = sorted({row["settings"] for row in rows if row["model"] == model})
+    shared = {name: values[0] for name, values in found.items() if len(values) == 1 and name in SAME}
+    differing = {name: values for name, values in found.items() if len(values) > 1}
+    if differing and not mixed:
+        text = "; ".join(f"{name}: {', '.join(values)}" for name, values in differing.items())
+        raise InputError(f"the runs differ ({text}); choose those of one kind, or say --mixed")
+    return shared, differing
+
+
+def differing_lines(differing: dict[str, list[str]]) -> list[str]:
+    """What a table of such runs says below it."""
+    return [f"MIXED: runs differ in {name}: {', '.join(values)}" for name, values in differing.items()]
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:

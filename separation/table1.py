@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from separation.collection import Row
+from separation.collection import Row, compare_settings, differing_lines
 from separation.errors import InputError
 from separation.results import table
 from separation.statistics import Mean, mean, rank_correlation
@@ -28,7 +28,6 @@ PAPER = {
 }
 """WSJ0-2mix, 4 x 600 units, 100 epochs: rows by percentile, columns as `MODELS`; one run a cell."""
 CLIPPED, UNCLIPPED = (1, 10), 100
-SAME = ("corpus", "hidden_size", "num_layers", "batch_size", "excerpt_frames", "steps", "num_mixtures", "commit")
 
 
 class Gain(NamedTuple):
@@ -54,14 +53,7 @@ class Table1:
         rows = [row for row in rows if row["clip"] == "AutoClip" and row["model"] in MODELS]
         if not rows:
             raise InputError("table1: no finished runs with clip=autoclip; recipes/paper/table1.sh trains them")
-        found = {name: sorted({row[name] for row in rows}) for name in SAME}
-        for model in MODELS:  # each has its own
-            found[f"settings of {model}"] = sorted({row["settings"] for row in rows if row["model"] == model})
-        self.settings = {name: values[0] for name, values in found.items() if len(values) == 1 and name in SAME}
-        self.differing = {name: values for name, values in found.items() if len(values) > 1}
-        if self.differing and not mixed:
-            text = "; ".join(f"{name}: {', '.join(values)}" for name, values in self.differing.items())
-            raise InputError(f"table1: the runs differ ({text}); choose those of one kind, or say --mixed")
+        self.settings, self.differing = compare_settings(rows, mixed)
         self.cells: dict[tuple[str, float], dict[int, float]] = defaultdict(dict)
         for row in rows:
             cell, seed = self.cells[row["model"], float(row["p"])], int(row["seed"])
@@ -139,8 +131,7 @@ def _lines(own: Table1) -> Iterator[str]:
     yield ""
     yield ", ".join(f"{name} {value}" for name, value in own.settings.items())
     yield f"SI-SDR on the test split in dB, mean +- 95% interval over {len(own.seeds)} seed(s); *: the column's best"
-    for name, values in own.differing.items():
-        yield f"MIXED: runs differ in {name}: {', '.join(values)}"
+    yield from differing_lines(own.differing)
     missing = own.missing()
     if missing:
         yield f"missing: {len(missing)} runs: {'; '.join(missing[:5])}{'; ...' if len(missing) > 5 else ''}"

@@ -19,7 +19,7 @@ LAYERS = [
     ["trainer"],
     ["results", "plots", "assembly", "statistics"],
     ["collection", "dynamics_plots", "check_report"],
-    ["scoring", "recordings", "cli", "table1"],
+    ["scoring", "recordings", "cli", "table1", "comparison"],
     ["sweeps"],
 ]
 """From the bottom up. A module may import from layers below its own, and a package within itself."""

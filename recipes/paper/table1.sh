@@ -7,15 +7,8 @@
 # repeats no finished run; a larger trainer.max_steps prolongs them all. Relative paths start at the project's folder.
 # Disk: 25 MB a run of the small network. Time: scripts/estimate.py says it for any size (runs=21 a model).
 set -euo pipefail
-overrides=("$@")
-[[ " $* " == *" run_dir="* ]] || overrides+=(run_dir=runs/table1)
-[[ " $* " == *" seed="* ]] || overrides+=(seed=0,1,2)
-[[ " $* " == *" hydra/launcher="* ]] || overrides+=(hydra/launcher=joblib)
-cd "$(dirname "$0")/../.."
-status=0
-# A run's folder is its cell's: the number of steps isn't in its name, so that it can be prolonged.
-python train.py --multirun hydra.sweep.subdir='${hydra:runtime.choices.model}_p${clip.p}_seed${seed}' threads=1 \
-    trainer.progress=false evaluation.progress=false trainer.resume=true clip=autoclip "${overrides[@]}" \
-    model=mask_inference,waveform,deep_clustering,whitened_kmeans,chimera clip.p=0,1,10,25,50,90,100 || status=$?
-python scripts/table1.py "$(printf '%s\n' "${overrides[@]}" | sed -n 's/^run_dir=//p' | tail -n 1)" || status=$?
-exit $status
+source "$(dirname "$0")/../sweeps.sh"
+begin_sweeps runs/table1 "$@"
+sweep '${hydra:runtime.choices.model}_p${clip.p}_seed${seed}' \
+    model=mask_inference,waveform,deep_clustering,whitened_kmeans,chimera clip=autoclip clip.p=0,1,10,25,50,90,100
+finish table1.py

@@ -1,0 +1,27 @@
+# What the studies share: many runs that differ in a few settings, one a core or one a job, and repeated by no second
+# start. Each study sources it and calls
+#   begin_sweeps RUN_DIR "$@"     RUN_DIR unless there is a run_dir=...; three seeds and joblib unless others are given
+#   sweep SUBDIR key=value,...    trains; each run's folder is its cell's, without the number of steps, so that a
+#                                 larger trainer.max_steps prolongs it
+#   finish SCRIPT                 prints what python scripts/SCRIPT RUN_DIR makes of the runs, and ends
+
+begin_sweeps() {
+    local default=$1
+    shift
+    overrides=("$@") status=0
+    [[ " $* " == *" run_dir="* ]] || overrides+=(run_dir="$default")
+    [[ " $* " == *" seed="* ]] || overrides+=(seed=0,1,2)
+    [[ " $* " == *" hydra/launcher="* ]] || overrides+=(hydra/launcher=joblib)
+    cd "$(dirname "$0")/../.."
+    root=$(printf '%s\n' "${overrides[@]}" | sed -n 's/^run_dir=//p' | tail -n 1)
+}
+
+sweep() {
+    python train.py --multirun hydra.sweep.subdir="$1" threads=1 trainer.progress=false evaluation.progress=false \
+        trainer.resume=true "${@:2}" "${overrides[@]}" || status=$?
+}
+
+finish() {
+    python scripts/"$1" "$root" || status=$?
+    exit "$status"
+}

@@ -1,0 +1,147 @@
+"""Clipping strategies side by side: SI-SDR over seeds, differences seed by seed, what each did and what it cost."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from separation.collection import Row, compare_settings, differing_lines
+from separation.errors import InputError
+from separation.results import table
+from separation.statistics import Mean, mean
+
+NONE, AUTOCLIP = "NoClip", "AutoClip p=10"
+"""What every strategy is compared with."""
+TUNED = "max_norm"
+"""A strategy with several of these is a grid, of which the one with the lowest validation loss stands for all."""
+
+
+class Comparison:
+    """Runs by strategy, model and seed. A strategy's name is its class with the settings that set it apart.
+
+    Args:
+        rows: of runs.
+        mixed: take runs that differ in corpus, size, steps or commit too.
+
+    Raises:
+        InputError: there are no runs, or they differ and `mixed` is false, or two are of one cell and seed.
+
+    Attributes:
+        models: in the order of the rows.
+        strategies: names, those of grids by their class, with the best value of each model in `chosen`.
+        cells: rows by strategy and model, then by seed.
+        grids: by class and model: the cells of each value.
+        chosen: by class and model: the value.
+    """
+
+    def __init__(self, rows: Sequence[Row], mixed: bool = False) -> None:
+        if not rows:
+            raise InputError("no finished runs; recipes/clipping/compare.sh trains them")
+        self.settings, self.differing = compare_settings(rows, mixed)
+        self.models = list(dict.fromkeys(row["model"] for row in rows))
+        self.cells: dict[tuple[str, str], dict[int, Row]] = defaultdict(dict)
+        self.grids: dict[tuple[str, str], dict[str, dict[int, Row]]] = defaultdict(lambda: defaultdict(dict))
+        names = _names(rows)
+        for row in rows:
+            kind, value = names[row["clip"], row["p"]], _tuned_value(row)
+            cell = self.grids[kind, row["model"]][value] if value else self.cells[kind, row["model"]]
+            if int(row["seed"]) in cell:
+                raise InputError(f"two runs of {row['model']}, {row['clip']}, seed {row['seed']}; leave out one")
+            cell[int(row["seed"])] = row
+        self.chosen = {key: min(grid, key=lambda value: _loss(grid[value])) for key, grid in self.grids.items()}
+        self.cells |= {key: self.grids[key][value] for key, value in self.chosen.items()}
+        self.strategies = list(dict.fromkeys(name for name, _ in self.cells))
+        self.seeds = sorted({int(row["seed"]) for row in rows})
+
+    def scores(self, strategy: str, model: str) -> dict[int, float]:
+        """Test SI-SDR in dB by seed; empty where there are no runs."""
+        return {seed: float(row["si_sdr"]) for seed, row in self.cells.get((strategy, model), {}).items()}
+
+    def mean(self, strategy: str, model: str) -> Mean | None:
+        """Mean SI-SDR; None where there are no runs."""
+        scores = self.scores(strategy, model)
+        return mean(list(scores.values())) if scores else None
+
+    def difference(self, strategy: str, model: str, other: str) -> Mean | None:
+        """Mean of the differences in dB from another strategy with the same seed, thus the same initial values and
+        mixtures; None where no seed has both."""
+        own, theirs = self.scores(strategy, model), self.scores(other, model)
+        differences = [own[seed] - theirs[seed] for seed in sorted(own.keys() & theirs.keys())]
+        return mean(differences) if differences else None
+
+    def column(self, strategy: str, model: str, name: str) -> float | None:
+        """Mean of a column over the seeds."""
+        rows = self.cells.get((strategy, model), {}).values()
+        return fmean(float(row[name]) for row in rows) if rows else None
+
+
+def _tuned_value(row: Row) -> str:
+    """The value of a grid that a run is of, or nothing."""
+    given = dict(item.partition("=")[::2] for item in row["clip"].rstrip(")").partition("(")[2].split(", "))
+    return given.get(TUNED, "")
+
+
+def _names(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
+    """By the columns `clip` and `p`: the class, and what sets its variants apart, but for a grid's value."""
+    variants: dict[str, dict[tuple[str, str], list[str]]] = defaultdict(dict)
+    for row in rows:
+        kind, _, inner = row["clip"].rstrip(")").partition("(")
+        items = [item for item in inner.split(", ") if item and not item.startswith((f"{TUNED}=", "max_error_norm="))]
+        variants[kind][row["clip"], row["p"]] = items
+    names = {}
+    for kind, kinds in variants.items():
+        shared = set.intersection(*map(set, kinds.values()))
+        for key, items in kinds.items():
+            p = [f"p={key[1]}"] if key[1] else []
+            names[key] = " ".join([kind, *p, *(item for item in items if item not in shared)])
+    return names
+
+
+def _loss(cell: dict[int, Row]) -> float:
+    return fmean(float(row["valid_loss"]) for row in cell.values())
+
+
+def _shown(value: Mean | None) -> str:
+    return "missing" if value is None else str(value)
+
+
+def _model_lines(own: Comparison, model: str) -> Iterator[str]:
+    rows = []
+    step = own.column(NONE, model, "step_seconds")
+    for name in sorted(own.strategies, key=lambda name: -(own.mean(name, model) or Mean(-1e9, 0, 0)).value):
+        clipped, skipped = (own.column(name, model, column) for column in ("clipped_fraction", "skipped_steps"))
+        seconds = own.column(name, model, "step_seconds")
+        count = own.mean(name, model)
+        incomplete = f" ({count.num_values} of {len(own.seeds)})" if count and count.num_values < len(own.seeds) else ""
+        value = f" {TUNED}={own.chosen[name, model]}" if (name, model) in own.chosen else ""
+        rows.append(
+            [
+                name + value,
+                _shown(count) + incomplete,
+                _shown(own.difference(name, model, NONE)) if name != NONE else "",
+                _shown(own.difference(name, model, AUTOCLIP)) if name != AUTOCLIP else "",
+                "" if clipped is None else f"{clipped:.0%}",
+                "" if skipped is None else f"{skipped:g}",
+                "" if seconds is None or step is None else f"{seconds / step:.2f}",
+            ]
+        )
+    header = [model, "SI-SDR [dB]", f"over {NONE}", f"over {AUTOCLIP}", "clipped", "skipped", f"step / {NONE}"]
+    yield table(header, rows)
+    for (kind, of_model), grid in own.grids.items():
+        if of_model == model:
+            values = sorted(grid, key=float)
+            shown = (
+                f"{value}: {_shown(mean([float(row['si_sdr']) for row in grid[value].values()]))}" for value in values
+            )
+            yield f"{kind}, by {TUNED}: {'; '.join(shown)} (the lowest validation loss: {own.chosen[kind, model]})"
+    yield ""
+
+
+def report(own: Comparison) -> str:
+    """A table for each model, and what the numbers are of."""
+    lines = [line for model in own.models for line in _model_lines(own, model)]
+    lines.append(", ".join(f"{name} {value}" for name, value in own.settings.items()))
+    lines.append(
+        f"SI-SDR on the test split, mean +- 95% interval over {len(own.seeds)} seed(s); differences are of"
+        " runs with the same seed"
+    )
+    return "\n".join([*lines, *differing_lines(own.differing)])

@@ -1,0 +1,96 @@
+"""Clipping strategies side by side: what the tables say of known scores."""
+
+import os
+import subprocess
+
+import pytest
+from conftest import ROOT, run_program
+
+from separation.cli import compose_config
+from separation.collection import COLUMNS, Row, write_rows
+from separation.comparison import Comparison, report
+from separation.errors import InputError
+
+
+def row(clip: str, seed: int, si_sdr: float, p: str = "", **changes: str) -> Row:
+    common = dict.fromkeys(COLUMNS, "x") | {"model": "waveform", "clip": clip, "p": p, "seed": str(seed)}
+    numbers = {"valid_loss": "1", "clipped_fraction": "0.5", "skipped_steps": "0", "step_seconds": "0.1"}
+    return common | numbers | {"si_sdr": str(si_sdr), "command": f"{clip} {p} {seed}"} | changes
+
+
+def rows() -> list[Row]:
+    """Three seeds that lie far apart, and strategies whose differences don't."""
+    found = []
+    for seed, base in enumerate((1.0, 5.0, 9.0)):
+        found.append(row("NoClip", seed, base, step_seconds="0.2"))
+        found.append(row("AutoClip", seed, base + 0.5, p="10"))
+        found.append(row("AutoClip(window=100)", seed, base + (0.2, 0.3, 0.4)[seed], p="10"))
+        found.append(row("ZClip(alpha=0.97, tau=2.5)", seed, base - 1, skipped_steps=str(seed)))
+        for norm, gain, loss in (("0.01", 0.9, "3"), ("0.1", 0.6, "2"), ("1.0", -2, "4")):
+            found.append(row(f"FixedClip(max_norm={norm})", seed, base + gain, valid_loss=loss))
+    return found
+
+
+def test_differences_are_taken_seed_by_seed():
+    own = Comparison(rows())
+    assert own.strategies == ["NoClip", "AutoClip p=10", "AutoClip p=10 window=100", "ZClip", "FixedClip"]
+    assert own.mean("NoClip", "waveform").value == pytest.approx(5)
+    assert own.mean("NoClip", "waveform").half_width == pytest.approx(4.302653 * 4 / 3**0.5, rel=1e-5)
+    gain = own.difference("AutoClip p=10", "waveform", "NoClip")
+    assert gain.value == pytest.approx(0.5) and gain.half_width == pytest.approx(0, abs=1e-9)
+    windowed = own.difference("AutoClip p=10 window=100", "waveform", "NoClip")
+    assert windowed.value == pytest.approx(0.3)
+    assert windowed.half_width == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-5)
+    assert own.column("ZClip", "waveform", "skipped_steps") == 1
+
+
+def test_the_validation_loss_chooses_of_a_grid_not_the_score():
+    own = Comparison(rows())
+    assert own.chosen == {("FixedClip", "waveform"): "0.1"}
+    assert own.difference("FixedClip", "waveform", "NoClip").value == pytest.approx(0.6)
+    text = report(own)
+    assert (
+        "FixedClip max_norm=0.1  5.60 +- 9.94  0.60 +- 0.00      0.10 +- 0.00      50%        0           0.50" in text
+    )
+    assert "FixedClip, by max_norm: 0.01: 5.90 +- 9.94; 0.1: 5.60 +- 9.94; 1.0: 3.00 +- 9.94" in text
+    assert "(the lowest validation loss: 0.1)" in text
+
+
+def test_what_is_missing_or_differs_is_said():
+    own = Comparison([item for item in rows() if (item["clip"], item["seed"]) != ("NoClip", "2")])
+    assert own.difference("AutoClip p=10", "waveform", "NoClip").num_values == 2
+    assert "(2 of 3)" in report(own)
+    assert "missing" in report(Comparison([item for item in rows() if item["clip"] != "NoClip"]))
+    mixed = [*rows(), row("AGC", 0, 1.0, commit="other")]
+    with pytest.raises(InputError, match="commit: other, x.*--mixed"):
+        Comparison(mixed)
+    assert "MIXED: runs differ in commit" in report(Comparison(mixed, mixed=True))
+    with pytest.raises(InputError, match="two runs of waveform, NoClip, seed 0"):
+        Comparison([*rows(), row("NoClip", 0, 2.0)])
+    with pytest.raises(InputError, match="no finished runs"):
+        Comparison([])
+
+
+def test_the_script_reads_tables(tmp_path):
+    write_rows(tmp_path / "a.csv", rows())
+    result = run_program("scripts/compare_clipping.py", tmp_path / "a.csv", cwd=tmp_path)
+    assert result.returncode == 0 and "AutoClip p=10 window=100" in result.stdout
+
+
+@pytest.mark.parametrize("study", ["clipping/compare.sh", "paper/table1.sh"])
+def test_every_run_of_a_study_can_be_composed(study, tmp_path):
+    (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >> "$LOG"; echo >> "$LOG"\n')
+    (tmp_path / "python").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path / "log")}
+    command = [str(ROOT / "recipes" / study), "trainer.max_steps=7", f"run_dir={tmp_path}/runs"]
+    assert subprocess.run(command, env=environment, cwd=tmp_path).returncode == 0
+    *sweeps, table = (call.split("\n") for call in (tmp_path / "log").read_text().split("\n\n")[:-1])
+    assert table[0].startswith("scripts/") and table[1] == f"{tmp_path}/runs"
+    for sweep in sweeps:
+        settings = [item.split("=", 1) for item in sweep if "=" in item and not item.startswith("hydra")]
+        choices = {key: value.split(",") for key, value in settings}
+        assert choices["seed"] == ["0", "1", "2"] and choices["trainer.max_steps"] == ["7"]
+        longest = max(len(values) for values in choices.values())
+        for number in range(longest):
+            chosen = [f"{key}={values[number % len(values)]}" for key, values in choices.items()]
+            assert compose_config("config", chosen).trainer.max_steps == 7
