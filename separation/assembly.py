@@ -20,6 +20,7 @@ from separation.data.mixtures import Data, MixtureList
 from separation.data.store import open_store
 from separation.errors import InputError, check_count
 from separation.features import Stft
+from separation.losses import Loss, ScaledLoss
 from separation.models import allow_tf32, pick_device
 from separation.processes import Processes
 from separation.run_folder import RunFolder
@@ -147,6 +148,13 @@ def build_data(config: DictConfig, corpus: Corpus | None = None) -> Data:
     )
 
 
+def build_loss(config: DictConfig) -> Loss:
+    """The training loss, in the units that were asked for."""
+    loss: Loss = build(config, "model.loss")
+    scales = config.trainer.loss_scale, config.trainer.magnitude_scale
+    return loss if scales == (1.0, 1.0) else ScaledLoss(loss, *scales)
+
+
 def build_parts(config: DictConfig, device: torch.device, processes: Processes) -> TrainingParts:
     """What a training run holds, with the initial values of its seed."""
     if processes.count > config.trainer.batch_size:
@@ -168,7 +176,7 @@ def build_parts(config: DictConfig, device: torch.device, processes: Processes) 
     return TrainingParts(
         replica=processes.wrap(network),
         network=network,
-        loss=build(config, "model.loss"),
+        loss=build_loss(config),
         clipping=build(config, "clip").attach(optimizer, network.named_parameters(), config.trainer.fold_clipping),
         optimizer=optimizer,
         stft=build(config, "stft"),

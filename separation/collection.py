@@ -26,6 +26,8 @@ LOSSES = {
 COLUMNS = (
     *("corpus", "model", "clip", "p", "seed", "steps", "hidden_size", "num_layers", "batch_size", "excerpt_frames"),
     *(
+        "loss_scale",
+        "magnitude_scale",
         "settings",
         "num_mixtures",
         "si_sdr",
@@ -42,7 +44,11 @@ COLUMNS = (
     ),
 )
 Row = dict[str, str]
-SAME = ("corpus", "hidden_size", "num_layers", "batch_size", "excerpt_frames", "steps", "num_mixtures", "commit")
+SCALES = ("loss_scale", "magnitude_scale")
+SAME = (
+    *("corpus", "hidden_size", "num_layers", "batch_size", "excerpt_frames", "steps", *SCALES),
+    *("num_mixtures", "commit"),
+)
 """What runs in one table share."""
 
 
@@ -87,16 +93,19 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def compare_settings(rows: Sequence[Row], mixed: bool) -> tuple[dict[str, str], dict[str, list[str]]]:
+def compare_settings(
+    rows: Sequence[Row], mixed: bool, apart: Sequence[str] = ()
+) -> tuple[dict[str, str], dict[str, list[str]]]:
     """What runs in a table share, by column; and in what they differ, with all values.
 
     Args:
         mixed: they may differ.
+        apart: columns in which they may differ anyway.
 
     Raises:
         InputError: they may not, and do.
     """
-    found = {name: sorted({row[name] for row in rows}) for name in SAME}
+    found = {name: sorted({row[name] for row in rows}) for name in SAME if name not in apart}
     for model in sorted({row["model"] for row in rows}):  # each has its own
         found[f"settings of {model}"] = sorted({row["settings"] for row in rows if row["model"] == model})
     shared = {name: values[0] for name, values in found.items() if len(values) == 1 and name in SAME}
@@ -157,7 +166,8 @@ def _cells(
         "num_layers": config.model.num_layers,
         "batch_size": config.trainer.batch_size,
         "excerpt_frames": config.trainer.excerpt_frames,
-        "settings": settings_digest(config, without=("seed", "clip.")),
+        **{name: config.trainer.get(name, 1.0) for name in SCALES},
+        "settings": settings_digest(config, without=("seed", "clip.", *(f"trainer.{name}" for name in SCALES))),
         "num_mixtures": summary["num_mixtures"],
         "si_sdr": f"{summary['si_sdr']:.4f}",
         "si_sdr_improvement": f"{summary['si_sdr_improvement']:.4f}",

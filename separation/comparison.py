@@ -40,7 +40,7 @@ class Comparison:
         self.models = list(dict.fromkeys(row["model"] for row in rows))
         self.cells: dict[tuple[str, str], dict[int, Row]] = defaultdict(dict)
         self.grids: dict[tuple[str, str], dict[str, dict[int, Row]]] = defaultdict(lambda: defaultdict(dict))
-        names = _names(rows)
+        names = strategy_names(rows)
         for row in rows:
             kind, value = names[row["clip"], row["p"]], _tuned_value(row)
             cell = self.grids[kind, row["model"]][value] if value else self.cells[kind, row["model"]]
@@ -80,12 +80,17 @@ def _tuned_value(row: Row) -> str:
     return given.get(TUNED, "")
 
 
-def _names(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
-    """By the columns `clip` and `p`: the class, and what sets its variants apart, but for a grid's value."""
+def strategy_names(rows: Sequence[Row], tuned: bool = True) -> dict[tuple[str, str], str]:
+    """By the columns `clip` and `p`: the class, and what sets its variants apart.
+
+    Args:
+        tuned: a grid's values aren't told apart.
+    """
     variants: dict[str, dict[tuple[str, str], list[str]]] = defaultdict(dict)
     for row in rows:
         kind, _, inner = row["clip"].rstrip(")").partition("(")
-        items = [item for item in inner.split(", ") if item and not item.startswith((f"{TUNED}=", "max_error_norm="))]
+        hidden = (f"{TUNED}=", "max_error_norm=") if tuned else ()
+        items = [item for item in inner.split(", ") if item and not item.startswith(hidden)]
         variants[kind][row["clip"], row["p"]] = items
     names = {}
     for kind, kinds in variants.items():

@@ -161,6 +161,11 @@ class Features:
         loudest = argmax_of_few(self.source_magnitudes, -1)
         return (loudest.unsqueeze(-1) == torch.arange(self.sources.shape[1], device=loudest.device)).to(self.sources)
 
+    def scaled(self, factor: float) -> "Features":
+        """Of signals that are `factor` times as large."""
+        noise = None if self.noise_stft is None else factor * self.noise_stft
+        return Features(factor * self.sources, factor * self.source_stfts, self.stft, noise)
+
     def masked(self, mask: Tensor) -> Tensor:
         """The mixture through masks, in the time domain: (batch, frame, frequency, source) -> (batch, source, time)."""
         return _MaskedInverse.apply(mask, self.mixture_stft, self.stft, self.sources.shape[-1])  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ Every loss is the mean of its batch's utterances. Silence, padding and sources t
 and gradients.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from separation.features import Features
 from separation.metrics import pairwise_snr
 
 Outputs = dict[str, Tensor]
+Loss = Callable[[Outputs, Features], Tensor]
 TARGETS = ("phase_sensitive", "magnitude")
 WEIGHTS = ("equal", "magnitude_ratio")
 METRICS = ("snr", "si_sdr")
@@ -137,6 +139,28 @@ class _WeightedProducts(torch.autograd.Function):
         (weighted,) = ctx.saved_tensors
         factor = torch.cat([gram + gram.transpose(1, 2), cross.transpose(1, 2)], 1).to(weighted)
         return torch.bmm(weighted.flatten(1, 2), factor).unflatten(1, weighted.shape[1:3]), None, None
+
+
+class ScaledLoss:
+    """A loss in other units, to see what depends on them; the network's input stays as it is.
+
+    Args:
+        loss: which one.
+        scale: what it is multiplied by.
+        magnitude_scale: what the signals that it reads are multiplied by. An STFT without normalisation has 128 times
+            the magnitudes, with a window of 256 samples.
+    """
+
+    def __init__(self, loss: Loss, scale: float, magnitude_scale: float) -> None:
+        check_number("trainer.loss_scale", scale, 1e-12, 1e12)
+        check_number("trainer.magnitude_scale", magnitude_scale, 1e-6, 1e6)
+        self.loss = loss
+        self.scale = scale
+        self.magnitude_scale = magnitude_scale
+
+    def __call__(self, outputs: Outputs, features: Features) -> Tensor:
+        """Returns a scalar."""
+        return self.scale * self.loss(outputs, features.scaled(self.magnitude_scale))
 
 
 class MaskInferenceLoss:

@@ -24,7 +24,12 @@ MAY_CHANGE = (
 """Settings that may be others when a run is resumed: with them it still takes the same steps."""
 
 
-SINCE_ADDED = {"mixing.mode": "min", "data.on_error": "stop"}
+SINCE_ADDED = {
+    "mixing.mode": "min",
+    "data.on_error": "stop",
+    "trainer.loss_scale": 1.0,
+    "trainer.magnitude_scale": 1.0,
+}
 """Settings that runs of the first versions don't have, and what they were."""
 GROUPS = ("data", "model", "clip", "optimizer", "trainer", "evaluation", "mixing", "stft")
 VALUES = ("seed", "device", "threads", "run_dir", "experiment")

@@ -41,6 +41,7 @@ class Trainer:
         batch_size: excerpts a step, over all processes.
         excerpt_frames: length of the excerpts in STFT frames.
         precision: of the network's computations: fp32, bf16 or fp16.
+        loss_scale, magnitude_scale: see `ScaledLoss`.
         fold_clipping: let a fused optimizer multiply by the clipping coefficient, which saves a pass.
         store_on_device: keep the corpus's samples where the network is, and mix there.
         cuda_graph: replay a captured step (see `GraphedStep`).
@@ -60,6 +61,8 @@ class Trainer:
     batch_size: int
     excerpt_frames: int
     precision: str
+    loss_scale: float
+    magnitude_scale: float
     fold_clipping: bool
     store_on_device: bool
     cuda_graph: bool

@@ -10,6 +10,7 @@ from separation.cli import compose_config
 from separation.collection import COLUMNS, Row, write_rows
 from separation.comparison import Comparison, report
 from separation.errors import InputError
+from separation.scale_comparison import ScaleComparison
 
 
 def row(clip: str, seed: int, si_sdr: float, p: str = "", **changes: str) -> Row:
@@ -75,7 +76,7 @@ def test_the_script_reads_tables(tmp_path):
     assert result.returncode == 0 and "AutoClip p=10 window=100" in result.stdout
 
 
-@pytest.mark.parametrize("study", ["clipping/compare.sh", "paper/table1.sh"])
+@pytest.mark.parametrize("study", ["clipping/compare.sh", "clipping/scale.sh", "paper/table1.sh"])
 def test_every_run_of_a_study_can_be_composed(study, tmp_path):
     (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >> "$LOG"; echo >> "$LOG"\n')
     (tmp_path / "python").chmod(0o755)
@@ -92,3 +93,37 @@ def test_every_run_of_a_study_can_be_composed(study, tmp_path):
         for number in range(longest):
             chosen = [f"{key}={values[number % len(values)]}" for key, values in choices.items()]
             assert compose_config("config", chosen).trainer.max_steps == 7
+
+
+def scaled_rows() -> list[Row]:
+    """Fixed thresholds suit one scale each; AutoClip loses a tenth at one."""
+    found = []
+    for loss_scale, magnitude_scale in ((1e-4, 1.0), (1.0, 1.0), (1e4, 1.0), (1.0, 128.0)):
+        for seed, base in enumerate((1.0, 5.0, 9.0)):
+            scales = {"loss_scale": str(loss_scale), "magnitude_scale": str(magnitude_scale), "model": "mask_inference"}
+            lost = 0.1 + 0.01 * seed if magnitude_scale > 1 else 0.0
+            found.append(row("AutoClip", seed, base - lost, p="10", **scales))
+            for norm in (1e-4, 1.0, 1e4):
+                gain = 0.5 if norm == loss_scale * magnitude_scale else -1.0
+                found.append(row(f"FixedClip(max_norm={norm:g})", seed, base + gain, **scales))
+    return found
+
+
+def test_what_a_scale_changes_is_taken_seed_by_seed(tmp_path):
+    own = ScaleComparison(scaled_rows())
+    assert own.scales == [(1e-4, 1.0), (1.0, 1.0), (1.0, 128.0), (1e4, 1.0)]
+    change = own.change("AutoClip p=10", (1.0, 128.0))
+    assert change.value == pytest.approx(-0.11)
+    assert change.half_width == pytest.approx(4.302653 * 0.01 / 3**0.5, rel=1e-5)
+    assert own.change("AutoClip p=10", (1e4, 1.0)) == pytest.approx((0, 0, 3))
+    assert own.change("FixedClip max_norm=1", (1e4, 1.0)).value == pytest.approx(-1.5)
+    assert own.change("FixedClip max_norm=10000", (1e4, 1.0)).value == pytest.approx(1.5)
+    write_rows(tmp_path / "a.csv", scaled_rows())
+    result = run_program("scripts/compare_scales.py", tmp_path / "a.csv", tmp_path / "a.png", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "change: magnitudes x 128" in result.stdout and "-0.11 +- 0.02" in result.stdout
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    with pytest.raises(InputError, match="runs of mask_inference, waveform; choose one"):
+        ScaleComparison([*scaled_rows(), *rows()])
+    with pytest.raises(InputError, match="two runs of AutoClip, scales"):
+        ScaleComparison([*scaled_rows(), scaled_rows()[0]])

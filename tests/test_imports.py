@@ -20,6 +20,7 @@ LAYERS = [
     ["results", "plots", "assembly", "statistics"],
     ["collection", "dynamics_plots", "check_report"],
     ["scoring", "recordings", "cli", "table1", "comparison"],
+    ["scale_comparison"],
     ["sweeps"],
 ]
 """From the bottom up. A module may import from layers below its own, and a package within itself."""

@@ -10,6 +10,7 @@ from separation.losses import (
     DeepClusteringLoss,
     EmbeddingWeights,
     MaskInferenceLoss,
+    ScaledLoss,
     WaveformLoss,
     WhitenedKMeansLoss,
     deep_clustering,
@@ -274,3 +275,27 @@ def test_whitened_kmeans_loss_excludes_silence_and_padding():
     # The last frames before the padding see a little more of the signal's end.
     plain = loss({"embedding": embedding[:, :51]}, feats).item()
     assert loss({"embedding": embedding}, padded).item() == pytest.approx(plain, abs=2e-3)
+
+
+def test_scales_change_the_units_alone():
+    feats = features(torch.randn(2, 2, 1000, generator=generator()), Stft())
+    shape = feats.source_stfts.shape
+    mask = torch.rand(shape, generator=generator(1), requires_grad=True)
+    raw = torch.randn(*shape[:3], 5, generator=generator(2))
+    outputs = {"mask": mask, "embedding": torch.nn.functional.normalize(raw, dim=-1)}
+    units = {  # of magnitudes that are 128 times as large
+        MaskInferenceLoss(): 128,
+        MaskInferenceLoss("magnitude"): 128,
+        WaveformLoss(): 1,
+        DeepClusteringLoss(40.0): 1,
+        WhitenedKMeansLoss(40.0): 1,
+    }
+    for loss, factor in units.items():
+        plain = loss(outputs, feats)
+        torch.testing.assert_close(ScaledLoss(loss, 1.0, 128.0)(outputs, feats), factor * plain)
+        torch.testing.assert_close(ScaledLoss(loss, 1e-4, 1.0)(outputs, feats), 1e-4 * plain)
+    [plain] = torch.autograd.grad(MaskInferenceLoss()(outputs, feats), mask)
+    [scaled] = torch.autograd.grad(ScaledLoss(MaskInferenceLoss(), 0.5, 128.0)(outputs, feats), mask)
+    assert torch.equal(scaled, 64 * plain)
+    with pytest.raises(InputError, match="trainer.loss_scale=0"):
+        ScaledLoss(MaskInferenceLoss(), 0.0, 1.0)

@@ -1,0 +1,115 @@
+"""The scale experiment: what clipping strategies make of a loss in other units."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # figures are files here, on machines without a screen too
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from separation.collection import SCALES, Row, compare_settings, differing_lines
+from separation.comparison import strategy_names
+from separation.errors import InputError
+from separation.results import table
+from separation.statistics import Mean, mean
+
+Scale = tuple[float, float]
+"""Of the loss, and of the magnitudes that it reads."""
+PLAIN: Scale = (1.0, 1.0)
+
+
+class ScaleComparison:
+    """Runs of one model by strategy, scale and seed; each threshold of a fixed strategy is one of its own.
+
+    Args:
+        rows: of runs.
+        mixed: take runs that differ in corpus, size, steps or commit too.
+
+    Raises:
+        InputError: there are no runs, or of several models, or they differ and `mixed` is false, or two are of one
+            cell and seed.
+
+    Attributes:
+        strategies: names.
+        scales: sorted by what they make of the gradient of a loss that is linear in magnitudes.
+    """
+
+    def __init__(self, rows: Sequence[Row], mixed: bool = False) -> None:
+        models = {row["model"] for row in rows}
+        if len(models) != 1:
+            found = f"runs of {', '.join(sorted(models))}; choose one" if models else "no finished runs"
+            raise InputError(f"expected runs of one model, found {found}: recipes/clipping/scale.sh trains them")
+        [self.model] = models
+        self.settings, self.differing = compare_settings(rows, mixed, apart=SCALES)
+        names = strategy_names(rows, tuned=False)
+        self._cells: dict[tuple[str, Scale], dict[int, float]] = defaultdict(dict)
+        for row in rows:
+            scale = float(row["loss_scale"]), float(row["magnitude_scale"])
+            cell, seed = self._cells[names[row["clip"], row["p"]], scale], int(row["seed"])
+            if seed in cell:
+                raise InputError(f"two runs of {row['clip']}, scales {scale}, seed {seed}; leave out one")
+            cell[seed] = float(row["si_sdr"])
+        self.strategies = list(dict.fromkeys(name for name, _ in self._cells))
+        self.scales = sorted({scale for _, scale in self._cells}, key=lambda scale: scale[0] * scale[1])
+        self.num_seeds = len({row["seed"] for row in rows})
+
+    def mean(self, strategy: str, scale: Scale) -> Mean | None:
+        """Mean SI-SDR in dB over the seeds; None where there are no runs."""
+        scores = self._cells.get((strategy, scale))
+        return mean(list(scores.values())) if scores else None
+
+    def change(self, strategy: str, scale: Scale) -> Mean | None:
+        """Mean of what a scale changes in dB, seed by seed; None where no seed has both."""
+        scaled, plain = (self._cells.get((strategy, own), {}) for own in (scale, PLAIN))
+        differences = [scaled[seed] - plain[seed] for seed in sorted(scaled.keys() & plain.keys())]
+        return mean(differences) if differences else None
+
+
+def scale_title(scale: Scale) -> str:
+    """As in "loss x 0.0001"."""
+    parts = [f"{name} x {value:g}" for name, value in zip(("loss", "magnitudes"), scale, strict=True) if value != 1]
+    return ", ".join(parts) or "as it is"
+
+
+def report(own: ScaleComparison) -> str:
+    """SI-SDR by strategy and scale, and the changes from scale 1."""
+    others = [scale for scale in own.scales if scale != PLAIN]
+    columns = [("SI-SDR", own.mean, own.scales), ("change", own.change, others)]
+    header = [own.model, *(f"{what}: {scale_title(scale)}" for what, _, scales in columns for scale in scales)]
+    rows = [
+        [name, *(_shown(of(name, scale)) for _, of, scales in columns for scale in scales)] for name in own.strategies
+    ]
+    remark = f"SI-SDR on the test split in dB, mean +- 95% interval over {own.num_seeds} seed(s); changes seed by seed"
+    settings = ", ".join(f"{name} {value}" for name, value in own.settings.items())
+    return "\n".join([table(header, rows), "", settings, remark, *differing_lines(own.differing)])
+
+
+def _shown(value: Mean | None) -> str:
+    return "missing" if value is None else str(value)
+
+
+def scale_figure(own: ScaleComparison) -> Figure:
+    """SI-SDR over the factor on the gradients, a line for each strategy; fixed thresholds in one colour."""
+    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    fixed = [name for name in own.strategies if name.startswith("FixedClip")]
+    for name in own.strategies:
+        points = [(scale[0] * scale[1], value) for scale in own.scales if (value := own.mean(name, scale)) is not None]
+        factors, values = zip(*points, strict=True)
+        style: dict[str, Any] = {"marker": "o", "linewidth": 2}
+        if name in fixed:
+            style = {"marker": ".", "linewidth": 1, "color": "0.6"}
+        error = None if name in fixed else [value.half_width for value in values]
+        axis.errorbar(factors, [value.value for value in values], yerr=error, label=name, capsize=3, **style)
+        if name in fixed:
+            best = max(range(len(values)), key=lambda i: values[i].value)
+            axis.annotate(name.partition("=")[2], (factors[best], values[best].value), fontsize=8, color="0.4")
+    axis.set_xscale("log")
+    axis.set_xlabel("factor on the loss and its gradients")
+    axis.set_ylabel("SI-SDR [dB]")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, ncols=2)
+    return figure
