@@ -121,6 +121,7 @@ def read_mono(
     expected_rate: int | None = None,
     resample: Resampler = resample,
     decode: Decoder = read,
+    may_be_silent: bool = False,
 ) -> np.ndarray:
     """Decodes one file to mono (the mean of its channels) at `sample_rate` Hz, shape (time,).
 
@@ -128,6 +129,7 @@ def read_mono(
         expected_rate: of the file, in Hz; None: any.
         resample: by what.
         decode: by what.
+        may_be_silent: every sample may be zero.
 
     Raises:
         InputError: as `read`, or its rate is another, or it is shorter than 0.1 s, or every sample is zero.
@@ -138,7 +140,7 @@ def read_mono(
     if len(samples) < SHORTEST_SECONDS * rate:
         raise InputError(f"{path}: is shorter than {SHORTEST_SECONDS} s; replace or remove it")
     mono = samples.mean(axis=1)
-    if not mono.any():
+    if not may_be_silent and not mono.any():
         raise InputError(f"{path}: is silent (every sample is zero); replace or remove it")
     return resample(mono, rate, sample_rate)
 

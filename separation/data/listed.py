@@ -93,7 +93,8 @@ class ListedMixtures(MixtureList):
         """RMS of the sum of a mixture's recordings, as if they were independent."""
         if row.name not in self._levels:
             parts = zip(row.gains, row.recordings, strict=True)
-            self._levels[row.name] = math.hypot(*(gain * self._rms(row, name) for gain, name in parts))
+            level = math.hypot(*(gain * self._rms(row, name) for gain, name in parts))
+            self._levels[row.name] = level or 1.0  # a piece of music in which nobody plays
         return self._levels[row.name]
 
     def _rms(self, row: ListedMixture, name: str) -> float:

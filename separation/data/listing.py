@@ -62,10 +62,17 @@ class PlainCorpus(files.FileCorpus):
 
     def decode(self, entry: Entry) -> np.ndarray:
         """One recording's samples, shape (time,)."""
-        parts = [self.read(path) for path in entry.paths]
+        [path, *others] = entry.paths
+        if not others:
+            return self.read(path)
+        parts = [audio.read_mono(path, self.sample_rate, self.native_rate, may_be_silent=True) for path in entry.paths]
+        names = ", ".join(map(str, entry.paths))
         if len({len(part) for part in parts}) > 1:
-            raise InputError(f"{', '.join(map(str, entry.paths))}: differ in length; get them again")
-        return np.sum(parts, axis=0)
+            raise InputError(f"{names}: differ in length; get them again")
+        total: np.ndarray = np.sum(parts, axis=0)
+        if not total.any():
+            raise InputError(f"{names}: are silent together; replace or remove them")
+        return total
 
     def fingerprint(self) -> dict[str, Any]:
         entries = [[*entry[:3], len(entry.paths)] for entry in self.listing.entries]

@@ -139,3 +139,22 @@ def test_music_is_cut_and_silent_pieces_are_left_out(tmp_path):
     assert float(batch.sources[0, 0].std()) == pytest.approx(vocals.std(), rel=0.02)
     four = trees.make_data(overrides, tmp_path, "mixing.num_sources=4").tests[0]
     assert [u.name.rpartition("/")[2] for u in four.draw(0).utterances] == ["vocals", "drums", "bass", "other"]
+
+
+def test_a_stem_may_be_silent_where_others_play(tmp_path):
+    overrides = trees.musdb18hq(tmp_path)
+    for stem in ("drums", "bass", "other"):
+        path = tmp_path / f"train/A - One/{stem}.wav"
+        samples, rate = soundfile.read(path)
+        samples[:, :] = 0 if stem == "drums" else samples
+        samples[: len(samples) // 3] = 0
+        soundfile.write(path, samples, rate)
+    vocals, _ = soundfile.read(tmp_path / "train/A - One/vocals.wav")
+    vocals[: len(vocals) // 3] = 0
+    soundfile.write(tmp_path / "train/A - One/vocals.wav", vocals, 44_100)
+    train = trees.make_data(overrides, tmp_path).train
+    batch = train.excerpts(range(6), 1000)
+    assert batch.names.count("A - One#0") == 1 and batch.sources.isfinite().all()
+    assert not batch.sources[batch.names.index("A - One#0"), 0, :900].any()
+    with pytest.raises(InputError, match="A - One.*drums.wav: is silent"):
+        trees.make_data(overrides, tmp_path, "mixing.num_sources=4")
