@@ -238,6 +238,17 @@ def test_an_interrupted_unpacking_leaves_only_the_download(name, server, tmp_pat
         ("a.tar.gz", b"<html>Please log in</html>", "Not a gzipped file"),
         ("a.tar.gz", packed("a.tar.gz", {"bottom/a": CONTENT}), "holds no folder top"),
     ],
+    ids=[
+        "up",
+        "up again",
+        "absolute",
+        "cut zip",
+        "changed",
+        "cut",
+        "checksum",
+        "page",
+        "other",
+    ],  # gzip's bytes have the time
 )
 def test_unsafe_and_damaged_archives_are_refused(name, body, words, server, tmp_path):
     server.answers, server.body = [{"body": body}], packed(name, GOOD)
