@@ -104,5 +104,5 @@ def test_recipes_say_how_to_call_them(arguments):
 def test_recipes_can_be_run():
     for path in (ROOT / "recipes").rglob("*.sh"):
         assert subprocess.run(["bash", "-n", str(path)]).returncode == 0
-        if path.name != "stages.sh":
+        if path.parent.name != "recipes":  # others are sourced
             assert os.access(path, os.X_OK), path
