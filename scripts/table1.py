@@ -5,25 +5,17 @@ percentiles, columns the five losses; beside them the paper's. --mixed takes run
 commits too, and says so.
 """
 
-import sys
-from pathlib import Path
+from study import arguments
 
 from separation import cli
 from separation.collection import load_rows
-from separation.errors import InputError
 from separation.table1 import Table1, report
 
 
 def main() -> None:
     """Prints the table."""
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    paths = [Path(argument) for argument in arguments if argument != "--mixed"]
-    if not paths:
-        raise InputError("expected RUNS [RUNS ...] [--mixed]; --help says more")
-    print(report(Table1(load_rows(paths), "--mixed" in arguments)))
+    runs, _, mixed = arguments(__doc__)
+    print(report(Table1(load_rows(runs), mixed)))
 
 
 if __name__ == "__main__":
