@@ -3,6 +3,7 @@
 #   begin_sweeps RUN_DIR "$@"     RUN_DIR unless there is a run_dir=...; three seeds and joblib unless others are given
 #   sweep SUBDIR key=value,...    trains; each run's folder is its cell's, without the number of steps, so that a
 #                                 larger trainer.max_steps prolongs it
+#   last_override KEY             the value that counts
 #   finish SCRIPT                 prints what python scripts/SCRIPT RUN_DIR makes of the runs, and ends
 
 begin_sweeps() {
@@ -13,7 +14,11 @@ begin_sweeps() {
     [[ " $* " == *" seed="* ]] || overrides+=(seed=0,1,2)
     [[ " $* " == *" hydra/launcher="* ]] || overrides+=(hydra/launcher=joblib)
     cd "$(dirname "$0")/../.."
-    root=$(printf '%s\n' "${overrides[@]}" | sed -n 's/^run_dir=//p' | tail -n 1)
+    root=$(last_override run_dir)
+}
+
+last_override() {
+    printf '%s\n' "${overrides[@]}" | sed -n "s/^$1=//p" | tail -n 1
 }
 
 sweep() {

@@ -1,19 +1,31 @@
 #!/usr/bin/env bash
-# Every clipping strategy on the same separators: mask inference and waveform, the same data order, steps, optimizer and
-# three seeds. Strategies that need a threshold get a grid, of which the lowest validation loss chooses.
+# Every clipping strategy on the same separators: mask inference and waveform (others by model=...), the same data order,
+# steps, optimizer and three seeds. Strategies that need a threshold get a grid for each loss, from below all gradient
+# norms to above most; the lowest validation loss chooses.
 # Needs: nothing with the default corpus (demo); any other by data=, for example
 #   recipes/clipping/compare.sh data=fsdd data.root=/data/fsdd trainer.max_steps=600
 # One run a core (joblib), or a job a run on a Slurm cluster (hydra/launcher=submitit_slurm). The same command again
 # goes on where it was stopped, and repeats no finished run. Relative paths start at the project's folder.
-# Disk: 25 MB a run of the small network. Time: scripts/estimate.py says it for any size (runs=66 a model).
+# Disk: 25 MB a run of the small network. Time: scripts/estimate.py says it for any size (runs=54 a model).
 set -euo pipefail
 source "$(dirname "$0")/../sweeps.sh"
 begin_sweeps runs/clipping "$@"
-models=model=mask_inference,waveform
-grid=clip.max_norm=1e-4,1e-3,1e-2,0.1,1,10
-sweep '${hydra:runtime.choices.model}_${hydra:runtime.choices.clip}_seed${seed}' "$models" \
-    clip=none,autoclip,autoclip_windowed,autoclip_per_tensor,autoclip_per_module,zclip,adagc,agc,spam,adaclip,block_normalized
-sweep '${hydra:runtime.choices.model}_fixed${clip.max_norm}_seed${seed}' "$models" clip=fixed "$grid"
-sweep '${hydra:runtime.choices.model}_error_feedback${clip.max_norm}_seed${seed}' "$models" clip=error_feedback "$grid" \
-    'clip.max_error_norm=${clip.max_norm}'
+[[ " $* " == *" model="* ]] || overrides+=(model=mask_inference,waveform)
+sweep '${hydra:runtime.choices.model}_${hydra:runtime.choices.clip}_seed${seed}' \
+    clip=none,autoclip,autoclip_windowed,autoclip_per_tensor,autoclip_per_module,zclip,adagc,agc,adagn,spam,adaclip,block_normalized
+models=$(last_override model)
+for model in ${models//,/ }; do
+    case $model in
+        mask_inference) grid=1e-5,1e-4,1e-3 ;;
+        waveform) grid=1,3,10 ;;
+        deep_clustering) grid=1e-3,3e-3,1e-2 ;;
+        whitened_kmeans) grid=0.1,0.3,1 ;;
+        chimera) grid=0.03,0.1,0.3 ;;
+        *) echo "recipes/clipping/compare.sh has no grid of thresholds for model=$model: add one" >&2; exit 2 ;;
+    esac
+    overrides+=(model="$model" clip.max_norm="$grid")
+    sweep '${hydra:runtime.choices.model}_fixed${clip.max_norm}_seed${seed}' clip=fixed
+    sweep '${hydra:runtime.choices.model}_error_feedback${clip.max_norm}_seed${seed}' clip=error_feedback \
+        'clip.max_error_norm=${clip.max_norm}'
+done
 finish compare_clipping.py
