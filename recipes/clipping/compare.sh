@@ -11,6 +11,7 @@ set -euo pipefail
 source "$(dirname "$0")/../sweeps.sh"
 begin_sweeps runs/clipping "$@"
 [[ " $* " == *" model="* ]] || overrides+=(model=mask_inference,waveform)
+[[ " $* " == *" trainer.dynamics_steps="* ]] || overrides+=(trainer.dynamics_steps=30) # how far steps go
 sweep '${hydra:runtime.choices.model}_${hydra:runtime.choices.clip}_seed${seed}' \
     clip=none,autoclip,autoclip_windowed,autoclip_per_tensor,autoclip_per_module,zclip,adagc,agc,adagn,spam,adaclip,block_normalized
 models=$(last_override model)
