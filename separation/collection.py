@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, median, pvariance
 from typing import Any
 
 from omegaconf import DictConfig
@@ -25,24 +25,12 @@ LOSSES = {
 }
 COLUMNS = (
     *("corpus", "model", "clip", "p", "seed", "steps", "hidden_size", "num_layers", "batch_size", "excerpt_frames"),
-    *(
-        "loss_scale",
-        "magnitude_scale",
-        "settings",
-        "num_mixtures",
-        "si_sdr",
-        "si_sdr_improvement",
-        "valid_loss",
-        "clipped_fraction",
-        "skipped_steps",
-        "step_seconds",
-        "training_seconds",
-        "commit",
-        "date",
-        "machine",
-        "command",
-    ),
+    *("loss_scale", "magnitude_scale", "settings", "num_mixtures", "si_sdr", "si_sdr_improvement", "valid_loss"),
+    *("clipped_fraction", "skipped_steps", "step_size_mean", "step_size_variance", "step_seconds", "training_seconds"),
+    *("commit", "date", "machine", "command"),
 )
+TEXTS = ("corpus", "model", "clip", "settings", "commit", "date", "machine", "command")
+"""The others hold numbers, or nothing."""
 Row = dict[str, str]
 SCALES = ("loss_scale", "magnitude_scale")
 SAME = (
@@ -77,20 +65,31 @@ def load_rows(paths: Sequence[Path]) -> list[Row]:
     return list({tuple(row.items()): row for row in rows}.values())
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
     """A table's rows.
 
     Raises:
-        InputError: it is no table of runs.
+        InputError: it is no table of runs, or of their curves where their columns are given.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_log(path)
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: can't be read ({error}); scripts/collect_results.py writes such tables") from error
-    if any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
-        raise InputError(f"{path}: expected the columns {', '.join(COLUMNS)}; collect the runs again")
+    if any(set(row) != set(columns) or None in row.values() for row in rows):
+        raise InputError(f"{path}: expected the columns {', '.join(columns)}; collect the runs again")
+    for number, row in enumerate(rows, start=2):
+        for name in row.keys() - TEXTS:
+            if row[name] and not _is_number(row[name]):
+                raise InputError(f"{path}, line {number}, {name}: expected a number, got {row[name]!r}")
     return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def compare_settings(
@@ -121,11 +120,11 @@ def differing_lines(differing: dict[str, list[str]]) -> list[str]:
     return [f"MIXED: runs differ in {name}: {', '.join(values)}" for name, values in differing.items()]
 
 
-def write_rows(path: Path, rows: list[Row]) -> None:
+def write_rows(path: Path, rows: list[Row], columns: Sequence[str] = COLUMNS) -> None:
     """Writes a table whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
 
@@ -137,30 +136,33 @@ def _row(run: RunFolder) -> Row | None:
         return None
     config = run.load_config()
     try:
-        epochs, steps = (_read_log(path) for path in (run.epochs, run.steps))
-        return {name: str(value) for name, value in _cells(config, summary, epochs, steps).items()}
+        epochs, steps = (read_log(path) for path in (run.epochs, run.steps))
+        sizes = [float(row["step_size"]) for row in read_log(run.dynamics)] if run.dynamics.is_file() else []
+        return {name: str(value) for name, value in _cells(config, summary, epochs, steps, sizes).items()}
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{run.path}: its files are damaged ({reason}); leave it out, or train again") from error
 
 
-def _read_log(path: Path) -> list[dict[str, str]]:
+def read_log(path: Path) -> list[dict[str, str]]:
+    """The rows of one of a run's tables."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def _cells(
-    config: DictConfig, summary: dict[str, Any], epochs: Sequence[dict[str, str]], steps: Sequence[dict[str, str]]
+    config: DictConfig,
+    summary: dict[str, Any],
+    epochs: Sequence[dict[str, str]],
+    steps: Sequence[dict[str, str]],
+    step_sizes: Sequence[float],
 ) -> dict[str, Any]:
-    """A row of a run's settings, summary and logs."""
+    """A row of a run's settings, summary and logs; without recorded step sizes their cells are empty."""
     origin = summary["provenance"]
     last = epochs[-1]
     return {
         "corpus": config.data._target_.rpartition(".")[2],
-        "model": LOSSES.get(config.model.loss._target_.rpartition(".")[2], config.model.loss._target_),
-        "clip": config.clip._target_.rpartition(".")[2] + _variant(config.clip),
-        "p": config.clip.get("p", ""),
-        "seed": config.seed,
+        **run_name(config),
         "steps": last["step"],
         "hidden_size": config.model.hidden_size,
         "num_layers": config.model.num_layers,
@@ -174,10 +176,22 @@ def _cells(
         "valid_loss": f"{min(float(epoch['valid/loss']) for epoch in epochs):.6g}",
         "clipped_fraction": f"{fmean(float(step['train/clip_coefficient']) < 1 for step in steps):.4f}",
         "skipped_steps": sum(int(float(epoch["train/skipped_steps"])) for epoch in epochs),
+        "step_size_mean": f"{fmean(step_sizes):.4g}" if step_sizes else "",
+        "step_size_variance": f"{pvariance(step_sizes):.4g}" if step_sizes else "",
         "step_seconds": f"{median(float(step['train/seconds']) for step in steps):.4g}",
         "training_seconds": f"{float(last['seconds']):.0f}",
         **{name: origin[name] for name in ("commit", "date", "machine")},
         "command": re.sub(r"(?<==)\S*/", "", origin["command"]),  # of paths only the last part
+    }
+
+
+def run_name(config: DictConfig) -> dict[str, Any]:
+    """What tells apart the runs of a study: model, clip, p and seed."""
+    return {
+        "model": LOSSES.get(config.model.loss._target_.rpartition(".")[2], config.model.loss._target_),
+        "clip": config.clip._target_.rpartition(".")[2] + _variant(config.clip),
+        "p": config.clip.get("p", ""),
+        "seed": config.seed,
     }
 
 

@@ -69,9 +69,9 @@ class Comparison:
         return mean(differences) if differences else None
 
     def column(self, strategy: str, model: str, name: str) -> float | None:
-        """Mean of a column over the seeds."""
-        rows = self.cells.get((strategy, model), {}).values()
-        return fmean(float(row[name]) for row in rows) if rows else None
+        """Mean of a column over the seeds; None where a cell is empty or there are no runs."""
+        values = [row[name] for row in self.cells.get((strategy, model), {}).values()]
+        return fmean(map(float, values)) if values and all(values) else None
 
 
 def _tuned_value(row: Row) -> str:
@@ -114,6 +114,7 @@ def _model_lines(own: Comparison, model: str) -> Iterator[str]:
     step = own.column(NONE, model, "step_seconds")
     for name in sorted(own.strategies, key=lambda name: -(own.mean(name, model) or Mean(-1e9, 0, 0)).value):
         clipped, skipped = (own.column(name, model, column) for column in ("clipped_fraction", "skipped_steps"))
+        size, variance = (own.column(name, model, column) for column in ("step_size_mean", "step_size_variance"))
         seconds = own.column(name, model, "step_seconds")
         count = own.mean(name, model)
         incomplete = f" ({count.num_values} of {len(own.seeds)})" if count and count.num_values < len(own.seeds) else ""
@@ -126,11 +127,13 @@ def _model_lines(own: Comparison, model: str) -> Iterator[str]:
                 _shown(own.difference(name, model, AUTOCLIP)) if name != AUTOCLIP else "",
                 "" if clipped is None else f"{clipped:.0%}",
                 "" if skipped is None else f"{skipped:g}",
+                "" if size is None else f"{size:.2g}",
+                "" if variance is None else f"{variance:.2g}",
                 "" if seconds is None or step is None else f"{seconds / step:.2f}",
             ]
         )
-    header = [model, "SI-SDR [dB]", f"over {NONE}", f"over {AUTOCLIP}", "clipped", "skipped", f"step / {NONE}"]
-    yield table(header, rows)
+    header = [model, "SI-SDR [dB]", f"over {NONE}", f"over {AUTOCLIP}", "clipped", "skipped"]
+    yield table([*header, "step size", "its variance", f"seconds / {NONE}"], rows)
     for (kind, of_model), grid in own.grids.items():
         if of_model == model:
             values = sorted(grid, key=float)

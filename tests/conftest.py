@@ -11,6 +11,7 @@ import torch
 
 from separation import cli
 from separation.assembly import build_parts
+from separation.collection import COLUMNS, TEXTS
 from separation.processes import Processes
 from separation.training_step import TrainingParts
 
@@ -28,6 +29,8 @@ TINY = [
     "threads=1",
 ]
 """Overrides that shrink any run to about a second."""
+BLANK_ROW = dict.fromkeys(COLUMNS, "1") | dict.fromkeys(TEXTS, "x")
+"""Of a table of runs."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -83,3 +83,19 @@ def test_growth_over_a_run(speech_folder, tmp_path):
     results = json.loads(output.read_text())
     assert len(results["megabytes"]) == 50 and results["megabytes"][-1] - results["megabytes"][10] < 50
     assert str(tmp_path) not in results["provenance"]["command"]
+
+
+@pytest.mark.slow
+def test_what_strategies_remember(tmp_path):
+    output = tmp_path / "bench.json"
+    names = "strategies=[none,fixed,autoclip,autoclip_windowed,autoclip_per_tensor,error_feedback]"
+    arguments = [names, "repetitions=3", f"output={output}"]
+    result = run_program("scripts/bench_strategies.py", *TINY[:2], *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(output.read_text())
+    added = {name: row["bytes_a_step"] for name, row in results["strategies"].items()}
+    assert (added["autoclip"], added["autoclip_windowed"], added["fixed"], added["error_feedback"]) == (8, 0, 0, 0)
+    assert added["autoclip_per_tensor"] == 8 * 12  # a BLSTM layer's eight tensors, BatchNorm's and the mask's two
+    floats = 4 * results["parameters"]
+    assert floats <= results["strategies"]["error_feedback"]["bytes"] < floats + 100
+    assert all(row["seconds"] > 0 for row in results["strategies"].values())

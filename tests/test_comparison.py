@@ -3,18 +3,21 @@
 import os
 import subprocess
 
+import numpy as np
 import pytest
-from conftest import ROOT, run_program
+from conftest import BLANK_ROW, ROOT, run_program
 
 from separation.cli import compose_config
-from separation.collection import COLUMNS, Row, write_rows
+from separation.collection import Row, collect, read_log, read_rows, write_rows
 from separation.comparison import Comparison, report
+from separation.comparison_plots import curves_figure, difference_figure
+from separation.curves import load_curves
 from separation.errors import InputError
 from separation.scale_comparison import ScaleComparison
 
 
 def row(clip: str, seed: int, si_sdr: float, p: str = "", **changes: str) -> Row:
-    common = dict.fromkeys(COLUMNS, "x") | {"model": "waveform", "clip": clip, "p": p, "seed": str(seed)}
+    common = BLANK_ROW | {"model": "waveform", "clip": clip, "p": p, "seed": str(seed)}
     numbers = {"valid_loss": "1", "clipped_fraction": "0.5", "skipped_steps": "0", "step_seconds": "0.1"}
     return common | numbers | {"si_sdr": str(si_sdr), "command": f"{clip} {p} {seed}"} | changes
 
@@ -50,7 +53,7 @@ def test_the_validation_loss_chooses_of_a_grid_not_the_score():
     assert own.chosen == {("FixedClip", "waveform"): "0.1"}
     assert own.difference("FixedClip", "waveform", "NoClip").value == pytest.approx(0.6)
     text = " ".join(report(own).split())
-    assert "FixedClip max_norm=0.1 5.60 +- 9.94 0.60 +- 0.00 0.10 +- 0.00 50% 0 0.50 " in text
+    assert "FixedClip max_norm=0.1 5.60 +- 9.94 0.60 +- 0.00 0.10 +- 0.00 50% 0 1 1 0.50 " in text
     assert "FixedClip, by max_norm: 0.01: 5.90 +- 9.94; 0.1: 5.60 +- 9.94; 1.0: 3.00 +- 9.94" in text
     assert "(the lowest validation loss: 0.1)" in text
 
@@ -71,6 +74,9 @@ def test_what_is_missing_or_differs_is_said():
 
 
 def test_the_script_reads_tables(tmp_path):
+    write_rows(tmp_path / "broken.csv", [*rows(), row("AGC", 0, 1.0, valid_loss="low")])
+    with pytest.raises(InputError, match=r"broken.csv, line 23, valid_loss: expected a number, got 'low'"):
+        read_rows(tmp_path / "broken.csv")
     write_rows(tmp_path / "a.csv", rows())
     result = run_program("scripts/compare_clipping.py", tmp_path / "a.csv", cwd=tmp_path)
     assert result.returncode == 0 and "AutoClip p=10 window=100" in result.stdout
@@ -127,3 +133,47 @@ def test_what_a_scale_changes_is_taken_seed_by_seed(tmp_path):
         ScaleComparison([*scaled_rows(), *rows()])
     with pytest.raises(InputError, match="two runs of AutoClip, scales"):
         ScaleComparison([*scaled_rows(), scaled_rows()[0]])
+
+
+def test_curves_are_means_over_windows(make_run, tmp_path):
+    run = make_run("trainer.max_steps=60", "clip.p=50", "trainer.dynamics_steps=20")
+    steps = read_log(run / "steps.csv")
+    result = run_program("scripts/collect_curves.py", run, tmp_path / "curves.csv", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    first, last = load_curves(tmp_path / "curves.csv")
+    assert (first["step"], last["step"], last["p"], last["clip"]) == ("50", "60", "50", "AutoClip")
+    columns = {
+        name: [float(step[f"train/{name}"]) for step in steps] for name in ("loss", "grad_norm", "clip_coefficient")
+    }
+    assert float(first["loss"]) == pytest.approx(np.mean(columns["loss"][:50]), rel=1e-4)
+    assert float(last["loss"]) == pytest.approx(np.mean(columns["loss"][50:]), rel=1e-4)
+    assert float(last["grad_norm"]) == pytest.approx(np.median(columns["grad_norm"][50:]), rel=1e-3)
+    clipped = np.array(columns["clip_coefficient"]) < 1
+    assert float(first["clipped_fraction"]) == pytest.approx(clipped[:50].mean(), abs=1e-3) and clipped.any()
+    [collected], unfinished = collect([run])
+    sizes = [float(step["step_size"]) for step in read_log(run / "dynamics.csv")]
+    assert len(sizes) == 3 and unfinished == 0
+    assert float(collected["step_size_mean"]) == pytest.approx(np.mean(sizes), rel=1e-3)
+    assert float(collected["step_size_variance"]) == pytest.approx(np.var(sizes), rel=1e-3)
+    write_rows(tmp_path / "old.csv", [collected])
+    with pytest.raises(InputError, match="old.csv: expected the columns model, clip, p, seed, step"):
+        load_curves(tmp_path / "old.csv")
+
+
+def test_figures_show_every_strategy():
+    own = Comparison(rows())
+    [differences] = difference_figure(own).axes
+    assert [label.get_text() for label in differences.get_yticklabels()] == [
+        name for name in own.strategies if name != "NoClip"
+    ]
+    means = [line.get_xdata()[0] for line in differences.lines if line.get_marker() == "o"]
+    assert means == pytest.approx([0.5, 0.3, -1, 0.6])
+    windows = [
+        {key: item[key] for key in ("model", "clip", "p", "seed")}
+        | {"step": step, "loss": loss, "clipped_fraction": "0.5"}
+        for item in rows()
+        for step, loss in (("50", "2"), ("60", str(1 + int(item["seed"]))))
+    ]
+    above, below, *_ = curves_figure(own, windows).axes
+    assert [line.get_ydata().tolist() for line in above.lines] == [[2, 2]] * len(own.strategies)
+    assert below.images[0].get_array().tolist() == [[50, 50]] * len(own.strategies)
