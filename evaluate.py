@@ -11,10 +11,22 @@ from omegaconf import OmegaConf
 
 from separation import cli
 from separation.assembly import build, build_data, set_threads
+from separation.errors import InputError
 from separation.results import score_table
+from separation.run_folder import MAY_CHANGE
 from separation.scoring import score_oracle, score_run
 
 OWN = ("run", "oracle", "separator", "output")
+
+
+def check_output(arguments: list[str]) -> None:
+    """Raises InputError where scores of other mixtures or another separator would replace the run's own."""
+    others = [item for item in arguments if item.startswith(("data", "mixing.", "model.", "separator="))]
+    others = [item for item in others if not item.startswith(MAY_CHANGE)]
+    if others:
+        raise InputError(
+            f"{others[0]}: the run's own scores are of other settings and would be replaced; give output=FOLDER"
+        )
 
 
 def main() -> None:
@@ -29,6 +41,8 @@ def main() -> None:
     if own.oracle is None:
         folder = cli.run_folder(own.run)
         config = cli.run_config(folder, overrides)
+        if own.output is None:
+            check_output(arguments)
         cli.use_separator(config, own.separator)
         set_threads(config)
         output = folder.path if own.output is None else Path(str(own.output))

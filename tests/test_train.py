@@ -86,9 +86,13 @@ def test_evaluation_takes_overrides_of_the_runs_settings(make_run, speech_folder
         "data.num_test=3",
         "data.held_out=[anna,bert]",
     ]
+    before = (run / "summary.json").read_bytes()
     result = run_program("evaluate.py", *arguments, cwd=tmp_path)
+    assert result.returncode == 1 and "data=folder: the run's own scores are of other settings" in result.stderr
+    result = run_program("evaluate.py", *arguments, f"output={tmp_path}/scores", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    summary = json.loads((run / "summary.json").read_text())
+    assert (run / "summary.json").read_bytes() == before
+    summary = json.loads((tmp_path / "scores/summary.json").read_text())
     assert {split: scores["num_mixtures"] for split, scores in summary["splits"].items()} == {
         "test": 3,
         "test_unknown": 3,
@@ -123,7 +127,8 @@ def test_a_chimera_separates_by_either_head(make_run, tmp_path):
         ("kmeans", "separator=kmeans: needs a network with the output embedding; this one has mask"),
         ("soft", "Could not find 'separator/soft'"),
     ):
-        result = run_program("evaluate.py", f"run={make_run()}", f"separator={separator}", cwd=run.parent)
+        arguments = [f"run={make_run()}", f"separator={separator}", f"output={tmp_path}/other"]
+        result = run_program("evaluate.py", *arguments, cwd=run.parent)
         assert result.returncode in (1, 2) and message in result.stderr
 
 
