@@ -22,6 +22,12 @@ from separation.scoring import score_run
 log = logging.getLogger(__name__)
 
 
+def evaluation_changed(folder: RunFolder, config: DictConfig) -> bool:
+    """Whether a finished run's scores are of other evaluation settings."""
+    kinds = ("metrics", "bss_eval", "num_audio")  # the others change no score
+    return any(folder.load_config().evaluation[kind] != config.evaluation[kind] for kind in kinds)
+
+
 def train(config: DictConfig, path: Path) -> None:
     """Builds everything that the settings name, trains, and scores the best checkpoint."""
     set_threads(config)
@@ -46,11 +52,13 @@ def train(config: DictConfig, path: Path) -> None:
             if processes.is_main:
                 cli.log_to_file(folder.log)
             log.info("%s: %d parameters, %s", folder.path, num_parameters(parts.network), device)
-            trained = trainer.fit(parts, folder, interruption)
-            if trained and processes.is_main:
+            anew = trainer.fit(parts, folder, interruption) or evaluation_changed(folder, config)
+            processes.wait()  # until all have read the settings
+            if anew and processes.is_main:
+                folder.summary.unlink(missing_ok=True)  # until it is scored, there is none
                 folder.save_config(config)  # a prolonged run's steps
+            summary = None if anew else load_summary(folder)
             processes.wait()
-            summary = None if trained else load_summary(folder)
             if summary is None:
                 command = " ".join(["python train.py", *HydraConfig.get().overrides.task])
                 summary = score_run(folder, config, parts.data, settings, folder.path, command, processes)

@@ -99,6 +99,18 @@ def test_evaluation_takes_overrides_of_the_runs_settings(make_run, speech_folder
     }
 
 
+def test_a_finished_run_is_scored_anew_only_where_scores_would_change(make_run, speech_folder, tmp_path):
+    run = shutil.copytree(make_run(), tmp_path / "run")
+    common = ["data=folder", f"data.root={speech_folder}", f"run_dir={run}", "trainer.resume=true", *TINY]
+    for override, is_anew in (("evaluation.progress=false", False), ("evaluation.bss_eval=true", True)):
+        (run / "scores.csv").write_text("old")
+        result = run_program("train.py", *common, override, cwd=run.parent)
+        assert result.returncode == 0, result.stderr
+        assert ((run / "scores.csv").read_text() != "old") == is_anew
+        assert ("bss_eval_sdr" in json.loads((run / "summary.json").read_text())) == is_anew
+    assert len(read(run / "steps.csv")) == 3
+
+
 @pytest.mark.parametrize("oracle", ["ideal_binary", "phase_sensitive", "mixture"])
 def test_oracles_are_scored_as_models_are(oracle, make_run, speech_folder, tmp_path):
     run = make_run()
@@ -175,6 +187,7 @@ BAD_RUNS = {
     "missing root": (["data=folder"], 2, "data.root"),
     "no such root": (["data=folder", "data.root=nowhere"], 1, "data.root=nowhere: no such folder"),
     "group value": (["clip=autoclop"], 2, "autoclip"),
+    "no choice": (["clip=null"], 2, "without clipping is clip=none"),
     "unknown key": (["clip.q=1"], 2, "clip.q"),
     "clip.p": (["clip.p=101"], 1, "clip.p: expected a percentile in [0, 100], got 101"),
     "no test": (["data.num_test=0"], 1, "data.num_test=0: expected a whole number from 1 to"),
