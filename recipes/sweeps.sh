@@ -1,15 +1,22 @@
 # What the studies share: many runs that differ in a few settings, one a core or one a job, and repeated by no second
 # start. Each study sources it and calls
-#   begin_sweeps RUN_DIR "$@"     RUN_DIR unless there is a run_dir=...; three seeds and joblib unless others are given
+#   begin_sweeps RUN_DIR "$@"     RUN_DIR unless there is a run_dir=...; three seeds and joblib unless others are given;
+#                                 a clip.max_norm=... is kept apart, in $max_norm: not every strategy has one
 #   sweep SUBDIR key=value,...    trains; each run's folder is its cell's, without the number of steps, so that a
 #                                 larger trainer.max_steps prolongs it
 #   last_override KEY             the value that counts
 #   finish SCRIPT                 prints what python scripts/SCRIPT RUN_DIR makes of the runs, and ends
 
 begin_sweeps() {
-    local default=$1
+    local default=$1 override
     shift
-    overrides=("$@") status=0
+    overrides=() status=0 max_norm=
+    for override in "$@"; do
+        case $override in
+            clip.max_norm=*) max_norm=${override#*=} ;;
+            *) overrides+=("$override") ;;
+        esac
+    done
     [[ " $* " == *" run_dir="* ]] || overrides+=(run_dir="$default")
     [[ " $* " == *" seed="* ]] || overrides+=(seed=0,1,2)
     [[ " $* " == *" hydra/launcher="* ]] || overrides+=(hydra/launcher=joblib)
@@ -22,8 +29,11 @@ last_override() {
 }
 
 sweep() {
+    local result=0
     python train.py --multirun hydra.sweep.subdir="$1" threads=1 trainer.progress=false evaluation.progress=false \
-        trainer.resume=true "${@:2}" "${overrides[@]}" || status=$?
+        trainer.resume=true "${@:2}" "${overrides[@]}" || result=$?
+    ((result < 128)) || exit "$result" # a signal has stopped it
+    status=$((result > status ? result : status))
 }
 
 finish() {
