@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 def evaluation_changed(folder: RunFolder, config: DictConfig) -> bool:
     """Whether a finished run's scores are of other evaluation settings."""
-    kinds = ("metrics", "bss_eval", "num_audio")  # the others change no score
-    return any(folder.load_config().evaluation[kind] != config.evaluation[kind] for kind in kinds)
+    saved = folder.load_config().evaluation
+    return any(saved[key] != config.evaluation[key] for key in ("metrics", "bss_eval"))  # others change no score
 
 
 def train(config: DictConfig, path: Path) -> None:
@@ -52,16 +52,17 @@ def train(config: DictConfig, path: Path) -> None:
             if processes.is_main:
                 cli.log_to_file(folder.log)
             log.info("%s: %d parameters, %s", folder.path, num_parameters(parts.network), device)
-            anew = trainer.fit(parts, folder, interruption) or evaluation_changed(folder, config)
+            trained = trainer.fit(parts, folder, interruption)
+            rescored = not trained and evaluation_changed(folder, config)
             processes.wait()  # until all have read the settings
-            if anew and processes.is_main:
-                folder.summary.unlink(missing_ok=True)  # until it is scored, there is none
+            if trained and processes.is_main:
                 folder.save_config(config)  # a prolonged run's steps
-            summary = None if anew else load_summary(folder)
-            processes.wait()
+            summary = None if trained or rescored else load_summary(folder)
             if summary is None:
                 command = " ".join(["python train.py", *HydraConfig.get().overrides.task])
                 summary = score_run(folder, config, parts.data, settings, folder.path, command, processes)
+            if rescored and processes.is_main:
+                folder.save_config(config)
             log.info("\n%s\n\n%s", folder.path, score_table(summary["splits"]))
 
 

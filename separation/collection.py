@@ -1,6 +1,7 @@
 """Finished runs as rows of a table: settings, scores on the test split, and where they come from."""
 
 import csv
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,14 @@ COLUMNS = (
     *("commit", "date", "machine", "command"),
 )
 TEXTS = ("corpus", "model", "clip", "settings", "commit", "date", "machine", "command")
-"""The others hold numbers, or nothing."""
+"""The others hold numbers, ..."""
+MAY_BE_EMPTY = ("p", "step_size_mean", "step_size_variance")
+"""... or nothing in these."""
+WHOLE = ("seed", "step")
+MAY_BE_NAN = ("loss", "grad_norm")
+"""Of a step that was left out."""
+DAMAGE = (KeyError, IndexError, TypeError, AttributeError, ValueError, OmegaConfBaseException)
+"""What reading a damaged run raises."""
 Row = dict[str, str]
 SCALES = ("loss_scale", "magnitude_scale")
 SAME = (
@@ -46,22 +54,39 @@ def collect(folders: Sequence[Path]) -> tuple[list[Row], int]:
     Raises:
         InputError: there is no run, or a run's files are damaged.
     """
-    runs = [run for folder in folders for run in find_runs(folder)]
-    if not runs:
-        raise InputError(f"{', '.join(map(str, folders))}: holds no runs (folders with a config.yaml)")
+    runs = all_runs(folders)
     rows = [row for row in map(_row, tqdm(runs, desc="runs", disable=None, leave=False)) if row is not None]
     return rows, len(runs) - len(rows)
 
 
+def all_runs(folders: Sequence[Path]) -> list[RunFolder]:
+    """Those in some folders, each a run's or one that holds runs.
+
+    Raises:
+        InputError: there is none.
+    """
+    runs = [run for folder in folders for run in find_runs(folder)]
+    if not runs:
+        raise InputError(f"{', '.join(map(str, folders))}: holds no runs (folders with a config.yaml)")
+    return runs
+
+
 def load_rows(paths: Sequence[Path]) -> list[Row]:
-    """Rows of tables (.csv, as `write_rows` writes them) and of folders of runs; rows that are equal count once.
+    """Rows of tables (.csv, as `write_rows` writes them) and of folders of runs; rows that are equal count once. Says
+    how many runs have no scores.
 
     Raises:
         InputError: nothing is there, or it is damaged.
     """
     rows: list[Row] = []
     for path in paths:
-        rows += read_rows(path) if path.suffix == ".csv" else collect([path])[0]
+        if path.suffix == ".csv":
+            rows += read_rows(path)
+            continue
+        finished, unfinished = collect([path])
+        rows += finished
+        if unfinished:
+            print(f"{path}: {unfinished} of {unfinished + len(finished)} runs have no scores, unfinished or failed")
     return list({tuple(row.items()): row for row in rows}.values())
 
 
@@ -79,17 +104,17 @@ def read_rows(path: Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
         raise InputError(f"{path}: expected the columns {', '.join(columns)}; collect the runs again")
     for number, row in enumerate(rows, start=2):
         for name in row.keys() - TEXTS:
-            if row[name] and not _is_number(row[name]):
-                raise InputError(f"{path}, line {number}, {name}: expected a number, got {row[name]!r}")
+            if not _is_number(name, row[name]) and (row[name] or name not in MAY_BE_EMPTY):
+                kind = "whole number" if name in WHOLE else "number"
+                raise InputError(f"{path}, line {number}, {name}: expected a {kind}, got {row[name]!r}")
     return rows
 
 
-def _is_number(text: str) -> bool:
+def _is_number(name: str, text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(int(text) if name in WHOLE else float(text)) or name in MAY_BE_NAN
     except ValueError:
         return False
-    return True
 
 
 def compare_settings(
@@ -138,10 +163,16 @@ def _row(run: RunFolder) -> Row | None:
     try:
         epochs, steps = (read_log(path) for path in (run.epochs, run.steps))
         sizes = [float(row["step_size"]) for row in read_log(run.dynamics)] if run.dynamics.is_file() else []
+        sizes = sizes[len(sizes) // 4 :]  # less the rise of the first steps
         return {name: str(value) for name, value in _cells(config, summary, epochs, steps, sizes).items()}
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{run.path}: its files are damaged ({reason}); leave it out, or train again") from error
+    except DAMAGE as error:
+        raise damaged(run, error) from error
+
+
+def damaged(run: RunFolder, error: Exception) -> InputError:
+    """What is said of a run whose files can't be read."""
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"{run.path}: its files are damaged ({reason}); leave it out, or train again")
 
 
 def read_log(path: Path) -> list[dict[str, str]]:

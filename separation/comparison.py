@@ -13,6 +13,8 @@ NONE, AUTOCLIP = "NoClip", "AutoClip p=10"
 """What every strategy is compared with."""
 TUNED = "max_norm"
 """A strategy with several of these is a grid, of which the one with the lowest validation loss stands for all."""
+NAMED = ("window=", "groups=", TUNED)
+"""What is in a strategy's name also where no variant differs in it."""
 
 
 class Comparison:
@@ -47,7 +49,7 @@ class Comparison:
             if int(row["seed"]) in cell:
                 raise InputError(f"two runs of {row['model']}, {row['clip']}, seed {row['seed']}; leave out one")
             cell[int(row["seed"])] = row
-        self.chosen = {key: min(grid, key=lambda value: _loss(grid[value])) for key, grid in self.grids.items()}
+        self.chosen = {key: _best(grid) for key, grid in self.grids.items()}
         self.cells |= {key: self.grids[key][value] for key, value in self.chosen.items()}
         self.strategies = list(dict.fromkeys(name for name, _ in self.cells))
         self.seeds = sorted({int(row["seed"]) for row in rows})
@@ -89,58 +91,68 @@ def strategy_names(rows: Sequence[Row], tuned: bool = True) -> dict[tuple[str, s
     variants: dict[str, dict[tuple[str, str], list[str]]] = defaultdict(dict)
     for row in rows:
         kind, _, inner = row["clip"].rstrip(")").partition("(")
-        hidden = (f"{TUNED}=", "max_error_norm=") if tuned else ()
-        items = [item for item in inner.split(", ") if item and not item.startswith(hidden)]
-        variants[kind][row["clip"], row["p"]] = items
+        items = [item for item in inner.split(", ") if item]
+        norms = {item.partition("=")[2] for item in items if item.startswith((f"{TUNED}=", "max_error_norm="))}
+        if len(norms) == 1:  # as the recipes have it; what differs is told apart
+            items = [item for item in items if not item.startswith("max_error_norm=")]
+        variants[kind][row["clip"], row["p"]] = [item for item in items if not (tuned and item.startswith(f"{TUNED}="))]
     names = {}
     for kind, kinds in variants.items():
         shared = set.intersection(*map(set, kinds.values()))
         for key, items in kinds.items():
-            p = [f"p={key[1]}"] if key[1] else []
-            names[key] = " ".join([kind, *p, *(item for item in items if item not in shared)])
+            p = [f"p={float(key[1]):g}"] if key[1] else []
+            names[key] = " ".join([kind, *p, *(item for item in items if item not in shared or item.startswith(NAMED))])
     return names
 
 
-def _loss(cell: dict[int, Row]) -> float:
-    return fmean(float(row["valid_loss"]) for row in cell.values())
+def _best(grid: dict[str, dict[int, Row]]) -> str:
+    """The value with the lowest mean validation loss, over the seeds that all values have; where there are none, of
+    the values that have most seeds."""
+    shared = set.intersection(*(set(cell) for cell in grid.values()))
+    most = max(map(len, grid.values()))
+    values = [value for value, cell in grid.items() if shared or len(cell) == most]
+
+    def loss(value: str) -> float:
+        return fmean(float(row["valid_loss"]) for seed, row in grid[value].items() if seed in shared or not shared)
+
+    return min(values, key=loss)
 
 
-def _shown(value: Mean | None) -> str:
-    return "missing" if value is None else str(value)
+def shown(value: Mean | None, num_seeds: int) -> str:
+    """A mean in a table, which says if seeds are missing."""
+    if value is None:
+        return "missing"
+    return str(value) if value.num_values == num_seeds else f"{value} ({value.num_values} of {num_seeds})"
 
 
 def _model_lines(own: Comparison, model: str) -> Iterator[str]:
     rows = []
-    step = own.column(NONE, model, "step_seconds")
+    count = len(own.seeds)
     for name in sorted(own.strategies, key=lambda name: -(own.mean(name, model) or Mean(-1e9, 0, 0)).value):
-        clipped, skipped = (own.column(name, model, column) for column in ("clipped_fraction", "skipped_steps"))
-        size, variance = (own.column(name, model, column) for column in ("step_size_mean", "step_size_variance"))
-        seconds = own.column(name, model, "step_seconds")
-        count = own.mean(name, model)
-        incomplete = f" ({count.num_values} of {len(own.seeds)})" if count and count.num_values < len(own.seeds) else ""
-        value = f" {TUNED}={own.chosen[name, model]}" if (name, model) in own.chosen else ""
+        columns = ("clipped_fraction", "skipped_steps", "step_size_mean", "step_size_variance")
+        clipped, skipped, size, variance = (own.column(name, model, column) for column in columns)
         rows.append(
             [
-                name + value,
-                _shown(count) + incomplete,
-                _shown(own.difference(name, model, NONE)) if name != NONE else "",
-                _shown(own.difference(name, model, AUTOCLIP)) if name != AUTOCLIP else "",
+                f"{name} {TUNED}={own.chosen[name, model]}" if (name, model) in own.chosen else name,
+                shown(own.mean(name, model), count),
+                shown(own.difference(name, model, NONE), count) if name != NONE else "",
+                shown(own.difference(name, model, AUTOCLIP), count) if name != AUTOCLIP else "",
                 "" if clipped is None else f"{clipped:.0%}",
                 "" if skipped is None else f"{skipped:g}",
                 "" if size is None else f"{size:.2g}",
                 "" if variance is None else f"{variance:.2g}",
-                "" if seconds is None or step is None else f"{seconds / step:.2f}",
             ]
         )
     header = [model, "SI-SDR [dB]", f"over {NONE}", f"over {AUTOCLIP}", "clipped", "skipped"]
-    yield table([*header, "step size", "its variance", f"seconds / {NONE}"], rows)
+    yield table([*header, "step size", "its variance"], rows)
     for (kind, of_model), grid in own.grids.items():
         if of_model == model:
             values = sorted(grid, key=float)
-            shown = (
-                f"{value}: {_shown(mean([float(row['si_sdr']) for row in grid[value].values()]))}" for value in values
-            )
-            yield f"{kind}, by {TUNED}: {'; '.join(shown)} (the lowest validation loss: {own.chosen[kind, model]})"
+            means = {value: mean([float(row["si_sdr"]) for row in grid[value].values()]) for value in values}
+            listed = "; ".join(f"{value}: {shown(means[value], count)}" for value in values)
+            chosen = own.chosen[kind, model]
+            edge = ", the grid's edge" if len(values) > 1 and chosen in (values[0], values[-1]) else ""
+            yield f"{kind}, by {TUNED}: {listed} (the lowest validation loss: {chosen}{edge})"
     yield ""
 
 
@@ -148,8 +160,11 @@ def report(own: Comparison) -> str:
     """A table for each model, and what the numbers are of."""
     lines = [line for model in own.models for line in _model_lines(own, model)]
     lines.append(", ".join(f"{name} {value}" for name, value in own.settings.items()))
-    lines.append(
-        f"SI-SDR on the test split, mean +- 95% interval over {len(own.seeds)} seed(s); differences are of"
-        " runs with the same seed"
-    )
+    lines += [
+        f"SI-SDR on the test split, mean +- 95% interval over {len(own.seeds)} seed(s); differences are of runs with"
+        " the same seed",
+        "clipped: steps in which the whole norm became smaller, where one tensor or entry suffices; AdaGN and"
+        " BlockNormalized set norms in every step",
+        "step size: mean and variance over training after its first quarter",
+    ]
     return "\n".join([*lines, *differing_lines(own.differing)])

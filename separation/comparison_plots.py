@@ -47,13 +47,16 @@ def curves_figure(own: Comparison, curves: Sequence[Row]) -> Figure:
     """
     found = {(row["model"], row["clip"], row["p"], row["seed"], int(row["step"])): row for row in curves}
     names = own.strategies
-    size = (1.5 + 4.5 * len(own.models), 4 + 0.25 * len(names))
+    size = (3.5 + 4.5 * len(own.models), 4 + 0.25 * len(names))
     figure, axes = plt.subplots(2, len(own.models), figsize=size, squeeze=False, layout="constrained")
     for (top, bottom), model in zip(axes.T, own.models, strict=True):
-        steps = sorted({key[-1] for key in found if key[0] == model})
+        drawn = {
+            name: {(model, row["clip"], row["p"], row["seed"]) for row in own.cells.get((name, model), {}).values()}
+            for name in names
+        }
+        steps = sorted({key[-1] for key in found if any(key[:-1] in keys for keys in drawn.values())})
         shares = np.full((len(names), len(steps)), np.nan)
-        for place, name in enumerate(names):
-            keys = [(model, row["clip"], row["p"], row["seed"]) for row in own.cells.get((name, model), {}).values()]
+        for place, (name, keys) in enumerate(drawn.items()):
             windows = [[found[*key, step] for key in keys if (*key, step) in found] for step in steps]
             losses = [fmean(float(row["loss"]) for row in rows) if rows else np.nan for rows in windows]
             style = {"color": "black", "linewidth": 2} if name == NONE else {"color": plt.get_cmap("tab20")(place % 20)}
@@ -65,9 +68,10 @@ def curves_figure(own: Comparison, curves: Sequence[Row]) -> Figure:
         top.set_title(model.replace("_", " "), fontsize=10)
         top.set_ylabel("training loss")
         top.set_xlabel("step")
-        bottom.set_xticks(range(len(steps)), [str(step) for step in steps], fontsize=7)
-        bottom.set_xlabel("last step of the window")
+        ticks = range(0, len(steps), max(1, len(steps) // 8))
+        bottom.set_xticks(ticks, [str(steps[tick]) for tick in ticks], fontsize=7)
+        bottom.set_xlabel("step")
         bottom.set_yticks(range(len(names)), names if model == own.models[0] else [], fontsize=8)
-    axes[0][-1].legend(fontsize=7, ncols=2)
+    axes[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.colorbar(image, ax=axes[1], label="steps clipped [%]")
     return figure

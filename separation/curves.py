@@ -6,9 +6,7 @@ from statistics import fmean, median
 
 from tqdm import tqdm
 
-from separation.collection import Row, read_log, read_rows, run_name
-from separation.errors import InputError
-from separation.results import find_runs
+from separation.collection import DAMAGE, Row, all_runs, damaged, read_log, read_rows, run_name
 
 COLUMNS = ("model", "clip", "p", "seed", "step", "loss", "grad_norm", "clipped_fraction")
 WINDOW = 50
@@ -24,18 +22,16 @@ def collect_curves(folders: Sequence[Path]) -> list[Row]:
     Raises:
         InputError: there is no run, or a run's log is damaged.
     """
-    runs = [run for folder in folders for run in find_runs(folder)]
-    if not runs:
-        raise InputError(f"{', '.join(map(str, folders))}: holds no runs (folders with a config.yaml)")
     rows: list[Row] = []
-    for run in tqdm(runs, desc="curves", disable=None, leave=False):
-        name = {key: str(value) for key, value in run_name(run.load_config()).items()}
+    for run in tqdm(all_runs(folders), desc="curves", disable=None, leave=False):
+        config = run.load_config()
         try:
+            name = {key: str(value) for key, value in run_name(config).items()}
             steps = read_log(run.steps) if run.steps.is_file() else []
             windows = [steps[i : i + WINDOW] for i in range(0, len(steps), WINDOW)]
             rows += [name | _window(window) for window in windows]
-        except (KeyError, ValueError, TypeError) as error:
-            raise InputError(f"{run.steps}: is damaged ({error}); leave the run out, or train again") from error
+        except DAMAGE as error:
+            raise damaged(run, error) from error
     return rows
 
 

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from separation.collection import SCALES, Row, compare_settings, differing_lines
-from separation.comparison import strategy_names
+from separation.comparison import shown, strategy_names
 from separation.errors import InputError
 from separation.results import table
 from separation.statistics import Mean, mean
@@ -81,15 +81,12 @@ def report(own: ScaleComparison) -> str:
     columns = [("SI-SDR", own.mean, own.scales), ("change", own.change, others)]
     header = [own.model, *(f"{what}: {scale_title(scale)}" for what, _, scales in columns for scale in scales)]
     rows = [
-        [name, *(_shown(of(name, scale)) for _, of, scales in columns for scale in scales)] for name in own.strategies
+        [name, *(shown(of(name, scale), own.num_seeds) for _, of, scales in columns for scale in scales)]
+        for name in own.strategies
     ]
     remark = f"SI-SDR on the test split in dB, mean +- 95% interval over {own.num_seeds} seed(s); changes seed by seed"
     settings = ", ".join(f"{name} {value}" for name, value in own.settings.items())
     return "\n".join([table(header, rows), "", settings, remark, *differing_lines(own.differing)])
-
-
-def _shown(value: Mean | None) -> str:
-    return "missing" if value is None else str(value)
 
 
 def scale_figure(own: ScaleComparison) -> Figure:

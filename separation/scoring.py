@@ -18,6 +18,7 @@ from separation.evaluation import (
 )
 from separation.processes import Processes
 from separation.provenance import provenance
+from separation.results import load_summary
 from separation.run_folder import RunFolder
 
 
@@ -30,11 +31,16 @@ def score_run(
     command: str,
     processes: Processes | None = None,
 ) -> dict[str, Any]:
-    """Scores a run's best checkpoint; see `score`."""
+    """Scores a run's best checkpoint; see `score`. Where its scores are replaced, the summary keeps the training's
+    provenance and says where the scores come from beside it, as `scored`."""
     model = load_model(folder, config)
     estimator = ModelEstimator(model.network, model.separator, model.stft, model.device)
     evaluator = Evaluator(estimator, model.stft, settings, processes)
-    return score(evaluator, data, output, provenance(command, config.seed))
+    origin = {"provenance": provenance(command, config.seed)}
+    before = load_summary(folder) if output == folder.path else None
+    if before is not None and "provenance" in before:
+        origin = {"provenance": before["provenance"], "scored": origin["provenance"]}
+    return score(evaluator, data, output, origin)
 
 
 def score_oracle(
@@ -43,17 +49,17 @@ def score_oracle(
     """Scores a mask computed from the references, or the mixture as it is; see `score`."""
     stft = build(config, "stft")
     evaluator = Evaluator(OracleEstimator(name, stft), stft, settings)
-    return score(evaluator, data, output, provenance(command, config.seed))
+    return score(evaluator, data, output, {"provenance": provenance(command, config.seed)})
 
 
-def score(evaluator: Evaluator, data: Data, output: Path, origin: dict[str, str | int]) -> dict[str, Any]:
+def score(evaluator: Evaluator, data: Data, output: Path, origin: dict[str, dict[str, str | int]]) -> dict[str, Any]:
     """The main process writes `scores.csv`, `summary.json` and `audio/` to `output`; all return the summary.
 
     The summary's top level is that of the `test` split; `splits` has every one.
     """
     rows = {mixtures.split: evaluator.evaluate(mixtures) for mixtures in data.tests}
     splits = {split: summarize(split_rows) for split, split_rows in rows.items()}
-    summary = {**splits["test"], "splits": splits, "provenance": origin}
+    summary = {**splits["test"], "splits": splits, **origin}
     if evaluator.processes.is_main:
         target = RunFolder(output)
         output.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from conftest import BLANK_ROW, ROOT, run_program
 
 from separation.cli import compose_config
 from separation.collection import Row, collect, read_log, read_rows, write_rows
-from separation.comparison import Comparison, report
+from separation.comparison import Comparison, report, strategy_names
 from separation.comparison_plots import curves_figure, difference_figure
 from separation.curves import load_curves
 from separation.errors import InputError
@@ -53,9 +53,39 @@ def test_the_validation_loss_chooses_of_a_grid_not_the_score():
     assert own.chosen == {("FixedClip", "waveform"): "0.1"}
     assert own.difference("FixedClip", "waveform", "NoClip").value == pytest.approx(0.6)
     text = " ".join(report(own).split())
-    assert "FixedClip max_norm=0.1 5.60 +- 9.94 0.60 +- 0.00 0.10 +- 0.00 50% 0 1 1 0.50 " in text
+    assert "FixedClip max_norm=0.1 5.60 +- 9.94 0.60 +- 0.00 0.10 +- 0.00 50% 0 1 1 " in text
     assert "FixedClip, by max_norm: 0.01: 5.90 +- 9.94; 0.1: 5.60 +- 9.94; 1.0: 3.00 +- 9.94" in text
     assert "(the lowest validation loss: 0.1)" in text
+
+
+def test_an_incomplete_grid_chooses_by_the_seeds_that_all_values_have():
+    def grid(*losses: tuple[str, int, str]) -> Comparison:
+        return Comparison(
+            [row(f"FixedClip(max_norm={norm})", seed, 1.0, valid_loss=loss) for norm, seed, loss in losses]
+        )
+
+    low, high = [("1", 0, "-5"), ("1", 1, "-4"), ("1", 2, "-3")], ("10", 0, "-4.5")
+    own = grid(*low, high)
+    assert own.chosen == {("FixedClip", "waveform"): "1"}
+    text = report(own)
+    assert "1: 1.00 +- 0.00; 10: 1.00 (1 of 3) (the lowest validation loss: 1, the grid's edge)" in text
+    assert grid(*low, high, ("3", 3, "-9")).chosen == {("FixedClip", "waveform"): "1"}  # no seed has all
+
+
+def test_names_say_what_sets_a_strategy_apart():
+    def names(*clips: tuple[str, str], tuned: bool = True) -> list[str]:
+        return list(strategy_names([row(clip, 0, 1.0, p=p) for clip, p in clips], tuned).values())
+
+    assert names(("AutoClip(window=100)", "10")) == ["AutoClip p=10 window=100"]
+    assert names(("AutoClip", "10.0"), ("AutoClip", "1e1")) == ["AutoClip p=10"] * 2
+    assert names(("ZClip(alpha=0.97, tau=2.5)", ""), ("ZClip(alpha=0.97, tau=3)", "")) == [
+        "ZClip tau=2.5",
+        "ZClip tau=3",
+    ]
+    assert names(("FixedClip(max_norm=1.0)", ""), tuned=False) == ["FixedClip max_norm=1.0"]
+    errors = [("ErrorFeedback(max_norm=1, max_error_norm=1)", ""), ("ErrorFeedback(max_norm=3, max_error_norm=3)", "")]
+    assert names(*errors) == ["ErrorFeedback", "ErrorFeedback"]
+    assert names(*errors, ("ErrorFeedback(max_norm=3, max_error_norm=9)", ""))[2] == "ErrorFeedback max_error_norm=9"
 
 
 def test_what_is_missing_or_differs_is_said():
@@ -77,20 +107,40 @@ def test_the_script_reads_tables(tmp_path):
     write_rows(tmp_path / "broken.csv", [*rows(), row("AGC", 0, 1.0, valid_loss="low")])
     with pytest.raises(InputError, match=r"broken.csv, line 23, valid_loss: expected a number, got 'low'"):
         read_rows(tmp_path / "broken.csv")
+    for changes, words in (
+        ({"seed": "1.0"}, "seed: expected a whole number, got '1.0'"),
+        ({"si_sdr": ""}, "si_sdr: expected a number, got ''"),
+        ({"si_sdr": "nan"}, "si_sdr: expected a number, got 'nan'"),
+    ):
+        write_rows(tmp_path / "broken.csv", [row("AGC", 0, 1.0) | changes])
+        with pytest.raises(InputError, match=words):
+            read_rows(tmp_path / "broken.csv")
     write_rows(tmp_path / "a.csv", rows())
     result = run_program("scripts/compare_clipping.py", tmp_path / "a.csv", cwd=tmp_path)
     assert result.returncode == 0 and "AutoClip p=10 window=100" in result.stdout
 
 
+@pytest.fixture
+def run_study(tmp_path):
+    """Runs a study with a `python` that only notes its arguments; returns the exit status and the calls."""
+
+    def run(study: str, *overrides: str, status: int = 0) -> tuple[int, list[list[str]]]:
+        (tmp_path / "python").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> "$LOG"; echo >> "$LOG"; exit {status}\n')
+        (tmp_path / "python").chmod(0o755)
+        log = tmp_path / "log"
+        log.write_text("")
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(log)}
+        command = [str(ROOT / "recipes" / study), f"run_dir={tmp_path}/runs", *overrides]
+        result = subprocess.run(command, env=environment, cwd=tmp_path)
+        return result.returncode, [call.split("\n") for call in log.read_text().split("\n\n")[:-1]]
+
+    return run
+
+
 @pytest.mark.parametrize("study", ["clipping/compare.sh", "clipping/scale.sh", "paper/table1.sh"])
-def test_every_run_of_a_study_can_be_composed(study, tmp_path):
-    (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >> "$LOG"; echo >> "$LOG"\n')
-    (tmp_path / "python").chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path / "log")}
-    command = [str(ROOT / "recipes" / study), "trainer.max_steps=7", f"run_dir={tmp_path}/runs"]
-    assert subprocess.run(command, env=environment, cwd=tmp_path).returncode == 0
-    *sweeps, table = (call.split("\n") for call in (tmp_path / "log").read_text().split("\n\n")[:-1])
-    assert table[0].startswith("scripts/") and table[1] == f"{tmp_path}/runs"
+def test_every_run_of_a_study_can_be_composed(study, run_study, tmp_path):
+    status, [*sweeps, table] = run_study(study, "trainer.max_steps=7")
+    assert status == 0 and table[0].startswith("scripts/") and table[1] == f"{tmp_path}/runs"
     for sweep in sweeps:
         settings = [item.split("=", 1) for item in sweep if "=" in item and not item.startswith("hydra")]
         choices = {key: value.split(",") for key, value in settings}
@@ -99,6 +149,22 @@ def test_every_run_of_a_study_can_be_composed(study, tmp_path):
         for number in range(longest):
             chosen = [f"{key}={values[number % len(values)]}" for key, values in choices.items()]
             assert compose_config("config", chosen).trainer.max_steps == 7
+
+
+@pytest.mark.parametrize("study", ["clipping/compare.sh", "clipping/scale.sh"])
+def test_own_thresholds_go_to_the_strategies_that_have_one(study, run_study):
+    _, [*sweeps, _] = run_study(study, "clip.max_norm=5,6")
+    for sweep in sweeps:
+        has_one = "clip=fixed" in sweep or "clip=error_feedback" in sweep
+        assert [item for item in sweep if item.startswith("clip.max_norm=")][-1:] == ["clip.max_norm=5,6"] * has_one
+
+
+def test_a_study_stops_at_a_signal_and_refuses_an_unknown_model_at_once(run_study):
+    status, calls = run_study("clipping/compare.sh", status=130)
+    assert (status, len(calls)) == (130, 1)
+    assert run_study("clipping/compare.sh", "model=mine") == (2, [])
+    status, calls = run_study("clipping/compare.sh", status=1)  # a run that failed
+    assert status == 1 and calls[-1][0] == "scripts/compare_clipping.py"
 
 
 def scaled_rows() -> list[Row]:
@@ -136,7 +202,7 @@ def test_what_a_scale_changes_is_taken_seed_by_seed(tmp_path):
 
 
 def test_curves_are_means_over_windows(make_run, tmp_path):
-    run = make_run("trainer.max_steps=60", "clip.p=50", "trainer.dynamics_steps=20")
+    run = make_run("trainer.max_steps=60", "clip.p=50", "trainer.dynamics_steps=10")
     steps = read_log(run / "steps.csv")
     result = run_program("scripts/collect_curves.py", run, tmp_path / "curves.csv", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -152,9 +218,9 @@ def test_curves_are_means_over_windows(make_run, tmp_path):
     assert float(first["clipped_fraction"]) == pytest.approx(clipped[:50].mean(), abs=1e-3) and clipped.any()
     [collected], unfinished = collect([run])
     sizes = [float(step["step_size"]) for step in read_log(run / "dynamics.csv")]
-    assert len(sizes) == 3 and unfinished == 0
-    assert float(collected["step_size_mean"]) == pytest.approx(np.mean(sizes), rel=1e-3)
-    assert float(collected["step_size_variance"]) == pytest.approx(np.var(sizes), rel=1e-3)
+    assert len(sizes) == 6 and unfinished == 0  # of which the first quarter, one, is left out
+    assert float(collected["step_size_mean"]) == pytest.approx(np.mean(sizes[1:]), rel=1e-3)
+    assert float(collected["step_size_variance"]) == pytest.approx(np.var(sizes[1:]), rel=1e-3)
     write_rows(tmp_path / "old.csv", [collected])
     with pytest.raises(InputError, match="old.csv: expected the columns model, clip, p, seed, step"):
         load_curves(tmp_path / "old.csv")

@@ -107,7 +107,10 @@ def test_a_finished_run_is_scored_anew_only_where_scores_would_change(make_run, 
         result = run_program("train.py", *common, override, cwd=run.parent)
         assert result.returncode == 0, result.stderr
         assert ((run / "scores.csv").read_text() != "old") == is_anew
-        assert ("bss_eval_sdr" in json.loads((run / "summary.json").read_text())) == is_anew
+        summary = json.loads((run / "summary.json").read_text())
+        assert ("bss_eval_sdr" in summary) == ("scored" in summary) == is_anew
+        assert summary["provenance"] == json.loads((make_run() / "summary.json").read_text())["provenance"]
+    assert "evaluation.bss_eval=true" in summary["scored"]["command"]
     assert len(read(run / "steps.csv")) == 3
 
 
