@@ -1,8 +1,8 @@
 """The scale experiment: what clipping strategies make of a loss in other units."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
 
@@ -90,23 +90,16 @@ def report(own: ScaleComparison) -> str:
 
 
 def scale_figure(own: ScaleComparison) -> Figure:
-    """SI-SDR over the factor on the gradients, a line for each strategy; fixed thresholds in one colour."""
-    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    fixed = [name for name in own.strategies if name.startswith("FixedClip")]
-    for name in own.strategies:
-        points = [(scale[0] * scale[1], value) for scale in own.scales if (value := own.mean(name, scale)) is not None]
-        factors, values = zip(*points, strict=True)
-        style: dict[str, Any] = {"marker": "o", "linewidth": 2}
-        if name in fixed:
-            style = {"marker": ".", "linewidth": 1, "color": "0.6"}
-        error = None if name in fixed else [value.half_width for value in values]
-        axis.errorbar(factors, [value.value for value in values], yerr=error, label=name, capsize=3, **style)
-        if name in fixed:
-            best = max(range(len(values)), key=lambda i: values[i].value)
-            axis.annotate(name.partition("=")[2], (factors[best], values[best].value), fontsize=8, color="0.4")
+    """What each scale changes in SI-SDR, seed by seed, over the factor on the gradients; a line for each strategy."""
+    figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    for number, name in enumerate(own.strategies):
+        found = [(scale[0] * scale[1], change) for scale in own.scales if (change := own.change(name, scale))]
+        factors = [factor * 1.06 ** (number - len(own.strategies) / 2) for factor, _ in found]  # side by side
+        errors = [0.0 if math.isnan(change.half_width) else change.half_width for _, change in found]
+        axis.errorbar(factors, [change.value for _, change in found], errors, label=name, marker="o", capsize=3)
     axis.set_xscale("log")
     axis.set_xlabel("factor on the loss and its gradients")
-    axis.set_ylabel("SI-SDR [dB]")
+    axis.set_ylabel("change of test SI-SDR [dB]")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, loc="outside right center")
     return figure
