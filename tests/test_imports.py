@@ -19,8 +19,8 @@ LAYERS = [
     ["trainer"],
     ["results", "plots", "assembly", "statistics"],
     ["collection", "dynamics_plots", "check_report"],
-    ["scoring", "recordings", "cli", "table1", "comparison"],
-    ["scale_comparison"],
+    ["scoring", "recordings", "cli", "table1", "comparison", "curves"],
+    ["scale_comparison", "comparison_plots"],
     ["sweeps"],
 ]
 """From the bottom up. A module may import from layers below its own, and a package within itself."""
