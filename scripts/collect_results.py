@@ -4,22 +4,15 @@ Each folder is a run's, or holds runs. A row is a run: its model, clipping, seed
 split, and where it comes from. Rows that the file holds already stay; runs that it holds are not added again.
 """
 
-import sys
-from pathlib import Path
+from study import folders_and_table
 
 from separation import cli
 from separation.collection import collect, read_rows, write_rows
-from separation.errors import InputError
 
 
 def main() -> None:
     """Writes the table and says how many rows are new."""
-    if {"-h", "--help"} & set(sys.argv):
-        print(__doc__)
-        return
-    *folders, output = [Path(argument) for argument in sys.argv[1:]] or [Path()]
-    if not folders or output.suffix != ".csv":
-        raise InputError("expected FOLDER [FOLDER ...] OUTPUT.csv; --help says more")
+    folders, output = folders_and_table(__doc__)
     found, unfinished = collect(folders)
     rows = read_rows(output) if output.exists() else []
     new = [row for row in found if row not in rows]

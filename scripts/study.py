@@ -1,4 +1,4 @@
-"""What the scripts that print a study's table share: their command line."""
+"""What the scripts that collect a study's runs, or print its table, share: their command lines."""
 
 import sys
 from pathlib import Path
@@ -24,3 +24,20 @@ def arguments(doc: str | None, suffix: str = "") -> tuple[list[Path], list[Path]
     if not runs or len(outputs) > 1:
         raise InputError("expected RUNS [RUNS ...] [--mixed]; --help says more")
     return runs, outputs, "--mixed" in given
+
+
+def folders_and_table(doc: str | None) -> tuple[list[Path], Path]:
+    """Folders of runs, and a .csv file.
+
+    With --help, prints how to call it and ends.
+
+    Raises:
+        InputError: other things are named.
+    """
+    if {"-h", "--help"} & set(sys.argv):
+        print(doc)
+        sys.exit()
+    *folders, output = [Path(argument) for argument in sys.argv[1:]] or [Path()]
+    if not folders or output.suffix != ".csv":
+        raise InputError("expected FOLDER [FOLDER ...] OUTPUT.csv; --help says more")
+    return folders, output
