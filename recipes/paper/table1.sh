@@ -2,7 +2,7 @@
 # Table 1 of the paper: AutoClip's percentile p in {0, 1, 10, 25, 50, 90, 100} x five models x three seeds, 105 runs.
 # Needs: nothing with the default corpus (demo); any other by data=, for example
 #   recipes/paper/table1.sh data=fsdd data.root=/data/fsdd trainer.max_steps=600
-#   recipes/paper/table1.sh data=fsdd data.root=/data/fsdd experiment=paper hydra/launcher=submitit_slurm
+#   recipes/paper/table1.sh data=fsdd data.root=/data/fsdd experiment=paper run_dir=runs/table1_paper hydra/launcher=submitit_slurm
 # One run a core (joblib), or a job a run on a Slurm cluster. The same command again goes on where it was stopped, and
 # repeats no finished run; a larger trainer.max_steps prolongs them all. Relative paths start at the project's folder.
 # Disk: 25 MB a run of the small network. Time: scripts/estimate.py says it for any size (runs=21 a model).
