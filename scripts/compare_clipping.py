@@ -1,21 +1,28 @@
-"""Clipping strategies side by side: `python scripts/compare_clipping.py RUNS [RUNS ...] [--mixed]`.
+"""Clipping strategies side by side: `python scripts/compare_clipping.py RUNS [RUNS ...] [FIGURE.png] [--mixed]`.
 
 RUNS: a folder of runs, as recipes/clipping/compare.sh leaves it, or a table of collect_results.py (.csv). A table for
 each model: SI-SDR with its interval over seeds, differences from no clipping and from AutoClip seed by seed, and what
-the strategy did and cost. --mixed takes runs of differing corpora, sizes, steps or commits too, and says so.
+the strategy did. The figure shows the differences from no clipping. --mixed takes runs of differing corpora, sizes,
+steps or commits too, and says so.
 """
 
 from study import arguments
 
 from separation import cli
+from separation.atomic import replacing
 from separation.collection import load_rows
 from separation.comparison import Comparison, report
+from separation.comparison_plots import difference_figure
 
 
 def main() -> None:
-    """Prints the tables."""
-    runs, _, mixed = arguments(__doc__)
-    print(report(Comparison(load_rows(runs), mixed)))
+    """Prints the tables; draws where an output is named."""
+    runs, outputs, mixed = arguments(__doc__, suffix=".png")
+    own = Comparison(load_rows(runs), mixed)
+    print(report(own))
+    for output in outputs:
+        with replacing(output) as temporary:
+            difference_figure(own).savefig(temporary, dpi=110, format="png")
 
 
 if __name__ == "__main__":

@@ -116,8 +116,9 @@ def test_the_script_reads_tables(tmp_path):
         with pytest.raises(InputError, match=words):
             read_rows(tmp_path / "broken.csv")
     write_rows(tmp_path / "a.csv", rows())
-    result = run_program("scripts/compare_clipping.py", tmp_path / "a.csv", cwd=tmp_path)
+    result = run_program("scripts/compare_clipping.py", tmp_path / "a.csv", tmp_path / "a.png", cwd=tmp_path)
     assert result.returncode == 0 and "AutoClip p=10 window=100" in result.stdout
+    assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
 @pytest.fixture
