@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 def evaluation_changed(folder: RunFolder, config: DictConfig) -> bool:
     """Whether a finished run's scores are of other evaluation settings."""
-    saved = folder.load_config().evaluation
-    return any(saved[key] != config.evaluation[key] for key in ("metrics", "bss_eval"))  # others change no score
+    saved, asked = folder.load_config().evaluation, config.evaluation
+    return any(saved.get(key, asked[key]) != asked[key] for key in ("metrics", "bss_eval"))  # others change no score
 
 
 def train(config: DictConfig, path: Path) -> None:

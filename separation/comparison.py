@@ -1,4 +1,4 @@
-"""Clipping strategies side by side: SI-SDR over seeds, differences seed by seed, what each did and what it cost."""
+"""Clipping strategies side by side: SI-SDR over seeds, differences seed by seed, and what each did."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
