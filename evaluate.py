@@ -7,26 +7,28 @@ conf/evaluate.yaml lists the program's own keys; every other override goes onto 
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
+import torch
+from omegaconf import DictConfig, OmegaConf
 
-from separation import cli
+from separation import checkpoint, cli
 from separation.assembly import build, build_data, set_threads
+from separation.data.mixtures import Data
 from separation.errors import InputError
 from separation.results import score_table
-from separation.run_folder import MAY_CHANGE
+from separation.run_folder import RunFolder
 from separation.scoring import score_oracle, score_run
 
 OWN = ("run", "oracle", "separator", "output")
 
 
-def check_output(arguments: list[str]) -> None:
-    """Raises InputError where scores of other mixtures or another separator would replace the run's own."""
-    others = [item for item in arguments if item.startswith(("data", "mixing.", "model.", "separator="))]
-    others = [item for item in others if not item.startswith(MAY_CHANGE)]
-    if others:
-        raise InputError(
-            f"{others[0]}: the run's own scores are of other settings and would be replaced; give output=FOLDER"
-        )
+def check_output(folder: RunFolder, config: DictConfig, data: Data) -> None:
+    """Raises InputError where a run's own scores would be replaced by those of other mixtures or another separator."""
+    problems = folder.changed(config)
+    digest = data.digest()
+    if not problems and checkpoint.load(folder.best, torch.device("cpu")).get("data", digest) != digest:
+        problems = ["data.root: its recordings are not those of the run"]
+    if problems:
+        raise InputError(f"{problems[0]}: the scores in {folder.path} would be replaced; give output=FOLDER")
 
 
 def main() -> None:
@@ -41,12 +43,13 @@ def main() -> None:
     if own.oracle is None:
         folder = cli.run_folder(own.run)
         config = cli.run_config(folder, overrides)
-        if own.output is None:
-            check_output(arguments)
         cli.use_separator(config, own.separator)
         set_threads(config)
+        data = cli.run_data(config, overrides)
         output = folder.path if own.output is None else Path(str(own.output))
-        summary = score_run(folder, config, cli.run_data(config, overrides), settings, output, command)
+        if output.resolve() == folder.path.resolve():
+            check_output(folder, config, data)
+        summary = score_run(folder, config, data, settings, output, command)
     else:
         config = cli.compose_config("config", overrides)
         set_threads(config)

@@ -22,12 +22,6 @@ from separation.scoring import score_run
 log = logging.getLogger(__name__)
 
 
-def evaluation_changed(folder: RunFolder, config: DictConfig) -> bool:
-    """Whether a finished run's scores are of other evaluation settings."""
-    saved, asked = folder.load_config().evaluation, config.evaluation
-    return any(saved.get(key, asked[key]) != asked[key] for key in ("metrics", "bss_eval"))  # others change no score
-
-
 def train(config: DictConfig, path: Path) -> None:
     """Builds everything that the settings name, trains, and scores the best checkpoint."""
     set_threads(config)
@@ -53,16 +47,13 @@ def train(config: DictConfig, path: Path) -> None:
                 cli.log_to_file(folder.log)
             log.info("%s: %d parameters, %s", folder.path, num_parameters(parts.network), device)
             trained = trainer.fit(parts, folder, interruption)
-            rescored = not trained and evaluation_changed(folder, config)
-            processes.wait()  # until all have read the settings
             if trained and processes.is_main:
                 folder.save_config(config)  # a prolonged run's steps
-            summary = None if trained or rescored else load_summary(folder)
-            if summary is None:
+            summary = None if trained else load_summary(folder)
+            processes.wait()  # until all have read it
+            if summary is None or (config.evaluation.bss_eval and "bss_eval_sdr" not in summary):
                 command = " ".join(["python train.py", *HydraConfig.get().overrides.task])
                 summary = score_run(folder, config, parts.data, settings, folder.path, command, processes)
-            if rescored and processes.is_main:
-                folder.save_config(config)
             log.info("\n%s\n\n%s", folder.path, score_table(summary["splits"]))
 
 

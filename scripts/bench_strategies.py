@@ -1,4 +1,4 @@
-"""What each clipping strategy costs: `python scripts/bench_strategies.py [strategies=[autoclip,zclip]]
+"""What clipping strategies cost: `python scripts/bench_strategies.py [strategies=[autoclip,zclip]]
 [repetitions=101] [output=FILE.json]`, and a run's settings, as in `model.hidden_size=600 model.num_layers=4`.
 
 In turns of random order in one process, medians: every strategy's `clip_` on the network's gradients, scaled anew each

@@ -13,6 +13,7 @@ NONE, AUTOCLIP = "NoClip", "AutoClip p=10"
 """What every strategy is compared with."""
 TUNED = "max_norm"
 """A strategy with several of these is a grid, of which the one with the lowest validation loss stands for all."""
+BOUND = "max_error_norm="
 NAMED = ("window=", "groups=", TUNED)
 """What is in a strategy's name also where no variant differs in it."""
 
@@ -91,11 +92,15 @@ def strategy_names(rows: Sequence[Row], tuned: bool = True) -> dict[tuple[str, s
     variants: dict[str, dict[tuple[str, str], list[str]]] = defaultdict(dict)
     for row in rows:
         kind, _, inner = row["clip"].rstrip(")").partition("(")
-        items = [item for item in inner.split(", ") if item]
-        norms = {item.partition("=")[2] for item in items if item.startswith((f"{TUNED}=", "max_error_norm="))}
-        if len(norms) == 1:  # as the recipes have it; what differs is told apart
-            items = [item for item in items if not item.startswith("max_error_norm=")]
-        variants[kind][row["clip"], row["p"]] = [item for item in items if not (tuned and item.startswith(f"{TUNED}="))]
+        variants[kind][row["clip"], row["p"]] = [item for item in inner.split(", ") if item]
+    for kinds in variants.values():
+        bounds = {item for items in kinds.values() for item in items if item.startswith(BOUND)}
+        for items in kinds.values():
+            norms = {item.partition("=")[2] for item in items if item.startswith((f"{TUNED}=", BOUND))}
+            hidden = [f"{TUNED}="] if tuned else []
+            if len(norms) == 1 < len(bounds):  # as the recipes have it, where it says nothing new
+                hidden.append(BOUND)
+            items[:] = [item for item in items if not item.startswith(tuple(hidden))]
     names = {}
     for kind, kinds in variants.items():
         shared = set.intersection(*map(set, kinds.values()))
@@ -106,11 +111,11 @@ def strategy_names(rows: Sequence[Row], tuned: bool = True) -> dict[tuple[str, s
 
 
 def _best(grid: dict[str, dict[int, Row]]) -> str:
-    """The value with the lowest mean validation loss, over the seeds that all values have; where there are none, of
-    the values that have most seeds."""
-    shared = set.intersection(*(set(cell) for cell in grid.values()))
+    """Of the values with most seeds (one that diverges has fewer) the one with the lowest mean validation loss, over
+    the seeds that they share, if they share any."""
     most = max(map(len, grid.values()))
-    values = [value for value, cell in grid.items() if shared or len(cell) == most]
+    values = [value for value, cell in grid.items() if len(cell) == most]
+    shared = set.intersection(*(set(grid[value]) for value in values))
 
     def loss(value: str) -> float:
         return fmean(float(row["valid_loss"]) for seed, row in grid[value].items() if seed in shared or not shared)

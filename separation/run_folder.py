@@ -108,16 +108,20 @@ class RunFolder:
                 " last.pt to go on from there, or choose another folder"
             )
         if self.config.is_file():
-            before, now = _settings(self.load_config()), _settings(config)
-            changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-            changed = [key for key in changed if not key.startswith(MAY_CHANGE)]
+            changed = self.changed(config)
             if changed:
-                values = ", ".join(f"{key}={now.get(key)} (it was {before.get(key)})" for key in changed[:5])
+                values = ", ".join(changed[:5])
                 raise InputError(f"{values}: not as in the run that {self.path} holds; take its settings to resume it")
         for leftover in self.last.parent.glob(".*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()
         if not self.config.is_file():
             self.save_config(config)
+
+    def changed(self, config: DictConfig) -> list[str]:
+        """Which settings aren't the saved ones, but for those that `MAY_CHANGE`, as in "seed=1 (it was 0)"."""
+        before, now = _settings(self.load_config()), _settings(config)
+        keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        return [f"{key}={now.get(key)} (it was {before.get(key)})" for key in keys if not key.startswith(MAY_CHANGE)]
 
     def save_config(self, config: DictConfig) -> None:
         """Writes the settings, resolved."""

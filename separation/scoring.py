@@ -37,7 +37,7 @@ def score_run(
     estimator = ModelEstimator(model.network, model.separator, model.stft, model.device)
     evaluator = Evaluator(estimator, model.stft, settings, processes)
     origin = {"provenance": provenance(command, config.seed)}
-    before = load_summary(folder) if output == folder.path else None
+    before = load_summary(folder) if output.resolve() == folder.path.resolve() else None
     if before is not None and "provenance" in before:
         origin = {"provenance": before["provenance"], "scored": origin["provenance"]}
     return score(evaluator, data, output, origin)

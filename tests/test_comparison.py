@@ -85,6 +85,8 @@ def test_names_say_what_sets_a_strategy_apart():
     assert names(("FixedClip(max_norm=1.0)", ""), tuned=False) == ["FixedClip max_norm=1.0"]
     errors = [("ErrorFeedback(max_norm=1, max_error_norm=1)", ""), ("ErrorFeedback(max_norm=3, max_error_norm=3)", "")]
     assert names(*errors) == ["ErrorFeedback", "ErrorFeedback"]
+    grid = [(f"ErrorFeedback(max_norm={norm}, max_error_norm=9)", "") for norm in (1, 3, 9)]
+    assert names(*grid) == ["ErrorFeedback"] * 3
     assert names(*errors, ("ErrorFeedback(max_norm=3, max_error_norm=9)", ""))[2] == "ErrorFeedback max_error_norm=9"
 
 

@@ -88,7 +88,7 @@ def test_evaluation_takes_overrides_of_the_runs_settings(make_run, speech_folder
     ]
     before = (run / "summary.json").read_bytes()
     result = run_program("evaluate.py", *arguments, cwd=tmp_path)
-    assert result.returncode == 1 and "data=folder: the run's own scores are of other settings" in result.stderr
+    assert result.returncode == 1 and "would be replaced; give output=FOLDER" in result.stderr
     result = run_program("evaluate.py", *arguments, f"output={tmp_path}/scores", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert (run / "summary.json").read_bytes() == before
@@ -138,6 +138,11 @@ def test_a_chimera_separates_by_either_head(make_run, tmp_path):
         assert result.returncode == 0, result.stderr
         means.append(json.loads((output / "summary.json").read_text())["si_sdr"])
     assert means[0] == json.loads((run / "summary.json").read_text())["si_sdr"] != means[1]
+    for separator, output, status in (("kmeans", run, 1), ("masks", run, 0), ("masks", f"{run}/../{run.name}", 0)):
+        result = run_program("evaluate.py", f"run={run}", f"separator={separator}", f"output={output}", cwd=run.parent)
+        assert result.returncode == status and ("would be replaced" in result.stderr) == status, result.stderr
+        summary = json.loads((run / "summary.json").read_text())
+        assert summary["provenance"]["command"].startswith("python train.py") and summary["si_sdr"] == means[0]
     for separator, message in (
         ("kmeans", "separator=kmeans: needs a network with the output embedding; this one has mask"),
         ("soft", "Could not find 'separator/soft'"),
@@ -190,7 +195,8 @@ BAD_RUNS = {
     "missing root": (["data=folder"], 2, "data.root"),
     "no such root": (["data=folder", "data.root=nowhere"], 1, "data.root=nowhere: no such folder"),
     "group value": (["clip=autoclop"], 2, "autoclip"),
-    "no choice": (["clip=null"], 2, "without clipping is clip=none"),
+    "no choice": (["clip=null"], 2, "null is no choice of a group"),
+    "a number": (["clip=10"], 2, "a number or a truth value is no choice of a group"),
     "unknown key": (["clip.q=1"], 2, "clip.q"),
     "clip.p": (["clip.p=101"], 1, "clip.p: expected a percentile in [0, 100], got 101"),
     "no test": (["data.num_test=0"], 1, "data.num_test=0: expected a whole number from 1 to"),

@@ -13,4 +13,4 @@ stage 2 python scripts/check_data.py data=demo "${data_overrides[@]}" output="$r
 stage 3 python train.py --multirun hydra/launcher=joblib threads=1 clip=autoclip,none \
     data=demo model=mask_inference trainer.max_steps=3000 trainer.batch_size=8 trainer.excerpt_frames=100 \
     trainer.progress=false evaluation.progress=false trainer.resume=true \
-    run_dir="$run_dir" hydra.sweep.subdir="'clip=\${hydra:runtime.choices.clip}'" "${overrides[@]}"
+    run_dir="$run_dir" "${overrides[@]}"
