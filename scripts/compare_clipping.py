@@ -6,24 +6,11 @@ the strategy did. The figure shows the differences from no clipping. --mixed tak
 steps or commits too, and says so.
 """
 
-from study import arguments
+from study import compare
 
 from separation import cli
-from separation.atomic import replacing
-from separation.collection import load_rows
 from separation.comparison import Comparison, report
 from separation.comparison_plots import difference_figure
 
-
-def main() -> None:
-    """Prints the tables; draws where an output is named."""
-    runs, outputs, mixed = arguments(__doc__, suffix=".png")
-    own = Comparison(load_rows(runs), mixed)
-    print(report(own))
-    for output in outputs:
-        with replacing(output) as temporary:
-            difference_figure(own).savefig(temporary, dpi=110, format="png")
-
-
 if __name__ == "__main__":
-    cli.entry_point(main)
+    cli.entry_point(lambda: compare(__doc__, Comparison, report, difference_figure))

@@ -5,18 +5,10 @@ percentiles, columns the five losses; beside them the paper's. --mixed takes run
 commits too, and says so.
 """
 
-from study import arguments
+from study import compare
 
 from separation import cli
-from separation.collection import load_rows
 from separation.table1 import Table1, report
 
-
-def main() -> None:
-    """Prints the table."""
-    runs, _, mixed = arguments(__doc__)
-    print(report(Table1(load_rows(runs), mixed)))
-
-
 if __name__ == "__main__":
-    cli.entry_point(main)
+    cli.entry_point(lambda: compare(__doc__, Table1, report))

@@ -26,13 +26,14 @@ LOSSES = {
 }
 COLUMNS = (
     *("corpus", "model", "clip", "p", "seed", "steps", "hidden_size", "num_layers", "batch_size", "excerpt_frames"),
-    *("loss_scale", "magnitude_scale", "settings", "num_mixtures", "si_sdr", "si_sdr_improvement", "valid_loss"),
+    *("optimizer", "lr", "loss_scale", "magnitude_scale", "settings", "num_mixtures"),
+    *("si_sdr", "si_sdr_improvement", "valid_loss"),
     *("clipped_fraction", "skipped_steps", "step_size_mean", "step_size_variance", "step_seconds", "training_seconds"),
     *("commit", "date", "machine", "command"),
 )
-TEXTS = ("corpus", "model", "clip", "settings", "commit", "date", "machine", "command")
+TEXTS = ("corpus", "model", "clip", "optimizer", "settings", "commit", "date", "machine", "command")
 """The others hold numbers, ..."""
-MAY_BE_EMPTY = ("p", "step_size_mean", "step_size_variance")
+MAY_BE_EMPTY = ("p", "lr", "step_size_mean", "step_size_variance")
 """... or nothing in these."""
 WHOLE = ("seed", "step")
 MAY_BE_NAN = ("loss", "grad_norm")
@@ -42,7 +43,7 @@ DAMAGE = (KeyError, IndexError, TypeError, AttributeError, ValueError, OmegaConf
 Row = dict[str, str]
 SCALES = ("loss_scale", "magnitude_scale")
 SAME = (
-    *("corpus", "hidden_size", "num_layers", "batch_size", "excerpt_frames", "steps", *SCALES),
+    *("corpus", "hidden_size", "num_layers", "optimizer", "lr", "batch_size", "excerpt_frames", "steps", *SCALES),
     *("num_mixtures", "commit"),
 )
 """What runs in one table share."""
@@ -199,6 +200,8 @@ def _cells(
         "num_layers": config.model.num_layers,
         "batch_size": config.trainer.batch_size,
         "excerpt_frames": config.trainer.excerpt_frames,
+        "optimizer": config.optimizer._target_.rpartition(".")[2],
+        "lr": config.optimizer.get("lr", ""),
         **{name: config.trainer.get(name, 1.0) for name in SCALES},
         "settings": settings_digest(config, without=("seed", "clip.", *(f"trainer.{name}" for name in SCALES))),
         "num_mixtures": summary["num_mixtures"],

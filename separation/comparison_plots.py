@@ -9,10 +9,12 @@ import numpy as np
 matplotlib.use("Agg")  # figures are files here, on machines without a screen too
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from separation.collection import Row
-from separation.comparison import NONE, Comparison
+from separation.comparison import AUTOCLIP, NONE, Comparison
+from separation.conditions import Conditions
 
 
 def difference_figure(own: Comparison, other: str = NONE) -> Figure:
@@ -21,22 +23,46 @@ def difference_figure(own: Comparison, other: str = NONE) -> Figure:
     size = (1.5 + 4 * len(own.models), 1.2 + 0.28 * len(names))
     figure, axes = plt.subplots(1, len(own.models), figsize=size, squeeze=False, sharey=True, layout="constrained")
     for axis, model in zip(axes[0], own.models, strict=True):
-        theirs = own.scores(other, model)
         for place, name in enumerate(names):
-            difference = own.difference(name, model, other)
-            if difference is None:
-                continue
-            error = None if np.isnan(difference.half_width) else difference.half_width
-            axis.errorbar(difference.value, place, xerr=error, marker="o", color="C0", capsize=3)
-            seeds = [score - theirs[seed] for seed, score in own.scores(name, model).items() if seed in theirs]
-            axis.plot(seeds, [place] * len(seeds), "|", color="0.4", markersize=9)
-        axis.axvline(0, color="gray", linewidth=0.8)
-        axis.set_title(model.replace("_", " "), fontsize=10)
-        axis.set_xlabel(f"test SI-SDR beside {other} [dB]")
-        axis.grid(axis="x", alpha=0.3)
+            _draw_difference(axis, place, own, name, model, other)
+        _name_differences(axis, model, other)
     axes[0][0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0][0].invert_yaxis()
     return figure
+
+
+def conditions_figure(own: Conditions, strategy: str = AUTOCLIP, other: str = NONE) -> Figure:
+    """One strategy's SI-SDR less another's with the same seed under every condition, as in `difference_figure`."""
+    count = max(len(own.of(model)) for model in own.models)
+    size = (1 + 6 * len(own.models), 1.2 + 0.3 * count)
+    figure, axes = plt.subplots(1, len(own.models), figsize=size, squeeze=False, layout="constrained")
+    for axis, model in zip(axes[0], own.models, strict=True):
+        found = own.of(model)
+        for place, comparison in enumerate(found.values()):
+            _draw_difference(axis, place, comparison, strategy, model, other)
+        _name_differences(axis, f"{model}: {strategy}", other)
+        axis.set_yticks(range(len(found)), map(own.title, found), fontsize=8)
+        axis.invert_yaxis()
+    return figure
+
+
+def _draw_difference(axis: Axes, place: int, own: Comparison, name: str, model: str, other: str) -> None:
+    """The mean with its interval, and a tick for each seed."""
+    difference = own.difference(name, model, other)
+    if difference is None:
+        return
+    error = None if np.isnan(difference.half_width) else difference.half_width
+    axis.errorbar(difference.value, place, xerr=error, marker="o", color="C0", capsize=3)
+    theirs = own.scores(other, model)
+    seeds = [score - theirs[seed] for seed, score in own.scores(name, model).items() if seed in theirs]
+    axis.plot(seeds, [place] * len(seeds), "|", color="0.4", markersize=9)
+
+
+def _name_differences(axis: Axes, title: str, other: str) -> None:
+    axis.axvline(0, color="gray", linewidth=0.8)
+    axis.set_title(title.replace("_", " "), fontsize=10)
+    axis.set_xlabel(f"test SI-SDR beside {other} [dB]")
+    axis.grid(axis="x", alpha=0.3)
 
 
 def curves_figure(own: Comparison, curves: Sequence[Row]) -> Figure:

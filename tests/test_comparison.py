@@ -10,7 +10,8 @@ from conftest import BLANK_ROW, ROOT, run_program
 from separation.cli import compose_config
 from separation.collection import Row, collect, read_log, read_rows, write_rows
 from separation.comparison import Comparison, report, strategy_names
-from separation.comparison_plots import curves_figure, difference_figure
+from separation.comparison_plots import conditions_figure, curves_figure, difference_figure
+from separation.conditions import Conditions
 from separation.curves import load_curves
 from separation.errors import InputError
 from separation.scale_comparison import ScaleComparison
@@ -246,3 +247,64 @@ def test_figures_show_every_strategy():
     above, below, *_ = curves_figure(own, windows).axes
     assert [line.get_ydata().tolist() for line in above.lines] == [[2, 2]] * len(own.strategies)
     assert below.images[0].get_array().tolist() == [[50, 50]] * len(own.strategies)
+
+
+def condition_rows() -> list[Row]:
+    """AutoClip gains nothing with Adam, 1, 2 and 3 dB with SGD, which only mask inference has."""
+    found = []
+    for seed, base in enumerate((1.0, 5.0, 9.0)):
+        for optimizer, lr, gain in (("SGD", "3000", 1.0 + seed), ("Adam", "0.01", 0.0), ("Adam", "0.002", 0.0)):
+            for model in ("mask_inference", "waveform")[: 1 + (optimizer == "Adam")]:
+                where = {"model": model, "optimizer": optimizer, "lr": lr}
+                found.append(row("NoClip", seed, base, **where))
+                found.append(row("AutoClip", seed, base + gain, p="10", **where))
+    return found
+
+
+def test_conditions_are_compared_each_by_itself(tmp_path):
+    own = Conditions(condition_rows())
+    assert list(own.comparisons) == [("Adam", "0.002"), ("Adam", "0.01"), ("SGD", "3000")]
+    assert list(own.of("waveform")) == [("Adam", "0.002"), ("Adam", "0.01")]
+    gain = own.comparisons["SGD", "3000"].difference("AutoClip p=10", "mask_inference", "NoClip")
+    assert gain.value == pytest.approx(2) and gain.half_width == pytest.approx(4.302653 / 3**0.5, rel=1e-5)
+    write_rows(tmp_path / "a.csv", condition_rows())
+    result = run_program("scripts/compare_conditions.py", tmp_path / "a.csv", tmp_path / "a.png", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    text = " ".join(result.stdout.split())
+    assert "optimizer SGD, lr 3000 5.00 +- 9.94 7.00 +- 12.42 2.00 +- 2.48" in text
+    assert "corpus x, " in text and "over seeds 0, 1, 2;" in text
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    first, second = conditions_figure(own).axes
+    assert [line.get_xdata()[0] for line in first.lines if line.get_marker() == "o"] == pytest.approx([0, 0, 2])
+    assert [label.get_text() for label in second.get_yticklabels()] == [
+        "optimizer Adam, lr 0.002",
+        "optimizer Adam, lr 0.01",
+    ]
+    with pytest.raises(InputError, match="commit: other, x.*--mixed"):
+        Conditions([*condition_rows(), row("AGC", 0, 1.0, optimizer="SGD", lr="3000", commit="other")])
+    with pytest.raises(InputError, match="no finished runs"):
+        Conditions([])
+
+
+def test_each_condition_of_the_recipe_changes_what_it_says(run_study):
+    status, [*sweeps, table] = run_study("paper/conditions.sh", "data=fsdd", "data.root=x", "trainer.max_steps=7")
+    assert status == 0 and table[0] == "scripts/compare_conditions.py"
+    found = {}
+    for sweep in sweeps:
+        values = dict(item.split("=", 1) for item in sweep if "=" in item)
+        assert values["clip"] == "none,autoclip" and values["seed"] == "0,1,2"
+        chosen = [f"{key}={value.split(',')[0]}" for key, value in values.items() if not key.startswith("hydra")]
+        config = compose_config("config", chosen)
+        found[values["hydra.sweep.subdir"].split("/")[0]] = (
+            *(values["model"], config.optimizer._target_, config.optimizer.lr),
+            *(config.trainer.max_steps, config.trainer.excerpt_frames, config.data.utterance_seconds),
+        )
+    both, adam = "mask_inference,waveform", "torch.optim.Adam"
+    assert found == {
+        "table1": (both, adam, 2e-3, 7, 400, 4),
+        "larger_lr": (both, adam, 1e-2, 7, 400, 4),
+        "longer_excerpts": (both, adam, 2e-3, 7, 800, 8),
+        "more_steps": (both, adam, 2e-3, 21, 400, 4),
+        **{f"sgd{lr}": ("mask_inference", "torch.optim.SGD", lr, 7, 400, 4) for lr in (300, 3000, 30000)},
+        **{f"sgd{lr}": ("waveform", "torch.optim.SGD", lr, 7, 400, 4) for lr in (0.01, 0.1, 1)},
+    }

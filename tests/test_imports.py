@@ -20,7 +20,8 @@ LAYERS = [
     ["results", "plots", "assembly", "statistics"],
     ["collection", "dynamics_plots", "check_report"],
     ["scoring", "recordings", "cli", "table1", "comparison", "curves"],
-    ["scale_comparison", "comparison_plots"],
+    ["scale_comparison", "conditions"],
+    ["comparison_plots"],
     ["sweeps"],
 ]
 """From the bottom up. A module may import from layers below its own, and a package within itself."""

@@ -1,0 +1,80 @@
+"""Where clipping pays: strategies beside no clipping under several training conditions."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from separation.collection import SAME, Row
+from separation.comparison import NONE, Comparison, shown
+from separation.errors import InputError
+from separation.results import table
+
+
+class Conditions:
+    """Runs by training condition: all that runs in one table share, as steps, optimizer and length of excerpts.
+
+    Args:
+        rows: of runs.
+        mixed: take runs of one condition that differ in other settings or in their commits too.
+
+    Raises:
+        InputError: there are no runs, or `Comparison` refuses those of a condition.
+
+    Attributes:
+        names: of the settings in which conditions differ.
+        shared: the other settings.
+        comparisons: by the values of `names`, sorted by them.
+        models: in the order of the rows.
+    """
+
+    def __init__(self, rows: Sequence[Row], mixed: bool = False) -> None:
+        if not rows:
+            raise InputError("no finished runs; recipes/paper/conditions.sh trains them")
+        values = {name: {row[name] for row in rows} for name in SAME if name != "commit"}
+        self.names = [name for name, found in values.items() if len(found) > 1]
+        self.shared = {name: found.pop() for name, found in values.items() if len(found) == 1}
+        groups = defaultdict(list)
+        for row in rows:
+            groups[tuple(row[name] for name in self.names)].append(row)
+        self.comparisons = {key: Comparison(groups[key], mixed) for key in sorted(groups, key=_by_size)}
+        self.models = list(dict.fromkeys(row["model"] for row in rows))
+
+    def of(self, model: str) -> dict[tuple[str, ...], Comparison]:
+        """The conditions under which a model was trained."""
+        return {key: own for key, own in self.comparisons.items() if model in own.models}
+
+    def title(self, key: tuple[str, ...]) -> str:
+        """As in "lr 0.01, steps 600"."""
+        return ", ".join(f"{name} {value}" for name, value in zip(self.names, key, strict=True))
+
+
+def _by_size(key: tuple[str, ...]) -> list[tuple[float, str]]:
+    """Sorts numbers as such, and names."""
+    return [(float(value), "") if value[:1].isdigit() else (math.inf, value) for value in key]
+
+
+def _model_lines(own: Conditions, model: str) -> Iterator[str]:
+    found = own.of(model)
+    strategies = list(dict.fromkeys(name for comparison in found.values() for name in comparison.strategies))
+    others = [name for name in strategies if name != NONE]
+    rows = []
+    for key, comparison in found.items():
+        count = len(comparison.seeds)
+        scores = [shown(comparison.mean(name, model), count) for name in strategies]
+        gains = [shown(comparison.difference(name, model, NONE), count) for name in others]
+        rows.append([own.title(key), *scores, *gains])
+    yield table([model, *strategies, *(f"{name} over {NONE}" for name in others)], rows)
+    yield ""
+
+
+def report(own: Conditions) -> str:
+    """A table for each model, and what the numbers are of."""
+    lines = [line for model in own.models for line in _model_lines(own, model)]
+    commits = sorted({value.settings.get("commit", "mixed") for value in own.comparisons.values()})
+    seeds = sorted({seed for value in own.comparisons.values() for seed in value.seeds})
+    lines.append(", ".join(f"{name} {value}" for name, value in {**own.shared, "commit": ", ".join(commits)}.items()))
+    lines.append(
+        f"SI-SDR on the test split in dB, mean +- 95% interval over seeds {', '.join(map(str, seeds))}; differences are"
+        " of runs with the same seed"
+    )
+    return "\n".join(lines)
