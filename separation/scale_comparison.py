@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 
 import matplotlib
 
@@ -46,27 +47,35 @@ class ScaleComparison:
         [self.model] = models
         self.settings, self.differing = compare_settings(rows, mixed, apart=SCALES)
         names = strategy_names(rows, tuned=False)
-        self._cells: dict[tuple[str, Scale], dict[int, float]] = defaultdict(dict)
+        self._cells: dict[tuple[str, Scale], dict[int, Row]] = defaultdict(dict)
         for row in rows:
             scale = float(row["loss_scale"]), float(row["magnitude_scale"])
             cell, seed = self._cells[names[row["clip"], row["p"]], scale], int(row["seed"])
             if seed in cell:
                 raise InputError(f"two runs of {row['clip']}, scales {scale}, seed {seed}; leave out one")
-            cell[seed] = float(row["si_sdr"])
+            cell[seed] = row
         self.strategies = list(dict.fromkeys(name for name, _ in self._cells))
         self.scales = sorted({scale for _, scale in self._cells}, key=lambda scale: scale[0] * scale[1])
         self.num_seeds = len({row["seed"] for row in rows})
 
     def mean(self, strategy: str, scale: Scale) -> Mean | None:
         """Mean SI-SDR in dB over the seeds; None where there are no runs."""
-        scores = self._cells.get((strategy, scale))
+        scores = self._scores(strategy, scale)
         return mean(list(scores.values())) if scores else None
 
     def change(self, strategy: str, scale: Scale) -> Mean | None:
         """Mean of what a scale changes in dB, seed by seed; None where no seed has both."""
-        scaled, plain = (self._cells.get((strategy, own), {}) for own in (scale, PLAIN))
+        scaled, plain = (self._scores(strategy, own) for own in (scale, PLAIN))
         differences = [scaled[seed] - plain[seed] for seed in sorted(scaled.keys() & plain.keys())]
         return mean(differences) if differences else None
+
+    def clipped(self, strategy: str, scale: Scale) -> float | None:
+        """Mean share of the steps that were clipped; None where there are no runs."""
+        shares = [float(row["clipped_fraction"]) for row in self._cells.get((strategy, scale), {}).values()]
+        return fmean(shares) if shares else None
+
+    def _scores(self, strategy: str, scale: Scale) -> dict[int, float]:
+        return {seed: float(row["si_sdr"]) for seed, row in self._cells.get((strategy, scale), {}).items()}
 
 
 def scale_title(scale: Scale) -> str:
@@ -76,30 +85,37 @@ def scale_title(scale: Scale) -> str:
 
 
 def report(own: ScaleComparison) -> str:
-    """SI-SDR by strategy and scale, and the changes from scale 1."""
-    others = [scale for scale in own.scales if scale != PLAIN]
-    columns = [("SI-SDR", own.mean, own.scales), ("change", own.change, others)]
-    header = [own.model, *(f"{what}: {scale_title(scale)}" for what, _, scales in columns for scale in scales)]
-    rows = [
-        [name, *(shown(of(name, scale), own.num_seeds) for _, of, scales in columns for scale in scales)]
-        for name in own.strategies
-    ]
+    """SI-SDR by strategy and scale, the changes from scale 1, and how many steps were clipped."""
+    header = [own.model, "SI-SDR [dB]", "change", "clipped"]
+    rows = []
+    for name in own.strategies:
+        for scale in own.scales:
+            change = "" if scale == PLAIN else shown(own.change(name, scale), own.num_seeds)
+            clipped = own.clipped(name, scale)
+            share = "" if clipped is None else f"{clipped:.0%}"
+            rows.append([f"{name}, {scale_title(scale)}", shown(own.mean(name, scale), own.num_seeds), change, share])
     remark = f"SI-SDR on the test split in dB, mean +- 95% interval over {own.num_seeds} seed(s); changes seed by seed"
     settings = ", ".join(f"{name} {value}" for name, value in own.settings.items())
     return "\n".join([table(header, rows), "", settings, remark, *differing_lines(own.differing)])
 
 
 def scale_figure(own: ScaleComparison) -> Figure:
-    """What each scale changes in SI-SDR, seed by seed, over the factor on the gradients; a line for each strategy."""
-    figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    """Over the factor on the gradients, a line for each strategy: what each scale changes in SI-SDR, seed by seed, and
+    the share of steps that were clipped."""
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
     for number, name in enumerate(own.strategies):
-        found = [(scale[0] * scale[1], change) for scale in own.scales if (change := own.change(name, scale))]
-        factors = [factor * 1.06 ** (number - len(own.strategies) / 2) for factor, _ in found]  # side by side
-        errors = [0.0 if math.isnan(change.half_width) else change.half_width for _, change in found]
-        axis.errorbar(factors, [change.value for _, change in found], errors, label=name, marker="o", capsize=3)
-    axis.set_xscale("log")
-    axis.set_xlabel("factor on the loss and its gradients")
-    axis.set_ylabel("change of test SI-SDR [dB]")
-    axis.grid(alpha=0.3)
+        changes = [own.change(name, scale) for scale in own.scales]
+        shares = [own.clipped(name, scale) for scale in own.scales]
+        aside = 1.3 ** (number - len(own.strategies) / 2)  # they would hide each other
+        factors = [scale[0] * scale[1] * aside for scale in own.scales]
+        values = [change.value if change else math.nan for change in changes]
+        errors = [change.half_width if change and change.num_values > 1 else 0.0 for change in changes]
+        axes[0].errorbar(factors, values, errors, label=name, marker="o", capsize=3)
+        axes[1].plot(factors, [math.nan if share is None else 100 * share for share in shares], marker="o")
+    for axis, label in zip(axes, ("change of test SI-SDR [dB]", "steps clipped [%]"), strict=True):
+        axis.set_xscale("log")
+        axis.set_xlabel("factor on the loss and its gradients")
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3)
     figure.legend(fontsize=8, loc="outside right center")
     return figure

@@ -197,7 +197,8 @@ def test_what_a_scale_changes_is_taken_seed_by_seed(tmp_path):
     write_rows(tmp_path / "a.csv", scaled_rows())
     result = run_program("scripts/compare_scales.py", tmp_path / "a.csv", tmp_path / "a.png", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "change: magnitudes x 128" in result.stdout and "-0.11 +- 0.02" in result.stdout
+    assert "AutoClip p=10, magnitudes x 128 4.89 +- 9.91 -0.11 +- 0.02 50%" in " ".join(result.stdout.split())
+    assert own.clipped("AutoClip p=10", (1.0, 128.0)) == pytest.approx(0.5)
     assert (tmp_path / "a.png").stat().st_size > 10_000
     with pytest.raises(InputError, match="runs of mask_inference, waveform; choose one"):
         ScaleComparison([*scaled_rows(), *rows()])
