@@ -38,7 +38,7 @@ MAY_BE_EMPTY = ("p", "lr", "step_size_mean", "step_size_variance")
 WHOLE = ("seed", "step")
 MAY_BE_NAN = ("loss", "grad_norm")
 """Of a step that was left out."""
-DAMAGE = (KeyError, IndexError, TypeError, AttributeError, ValueError, OmegaConfBaseException)
+DAMAGE = (LookupError, TypeError, AttributeError, ValueError, OverflowError, csv.Error, OmegaConfBaseException)
 """What reading a damaged run raises."""
 Row = dict[str, str]
 SCALES = ("loss_scale", "magnitude_scale")
@@ -114,7 +114,7 @@ def read_rows(path: Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
 def _is_number(name: str, text: str) -> bool:
     try:
         return math.isfinite(int(text) if name in WHOLE else float(text)) or name in MAY_BE_NAN
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
 
 

@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from separation.collection import SAME, Row
+from separation.collection import SAME, Row, differing_lines
 from separation.comparison import NONE, Comparison, shown
 from separation.errors import InputError
 from separation.results import table
@@ -25,6 +25,7 @@ class Conditions:
         shared: the other settings.
         comparisons: by the values of `names`, sorted by them.
         models: in the order of the rows.
+        seeds: of all rows.
     """
 
     def __init__(self, rows: Sequence[Row], mixed: bool = False) -> None:
@@ -38,6 +39,7 @@ class Conditions:
             groups[tuple(row[name] for name in self.names)].append(row)
         self.comparisons = {key: Comparison(groups[key], mixed) for key in sorted(groups, key=_by_size)}
         self.models = list(dict.fromkeys(row["model"] for row in rows))
+        self.seeds = sorted({int(row["seed"]) for row in rows})
 
     def of(self, model: str) -> dict[tuple[str, ...], Comparison]:
         """The conditions under which a model was trained."""
@@ -58,8 +60,8 @@ def _model_lines(own: Conditions, model: str) -> Iterator[str]:
     strategies = list(dict.fromkeys(name for comparison in found.values() for name in comparison.strategies))
     others = [name for name in strategies if name != NONE]
     rows = []
+    count = len(own.seeds)
     for key, comparison in found.items():
-        count = len(comparison.seeds)
         scores = [shown(comparison.mean(name, model), count) for name in strategies]
         gains = [shown(comparison.difference(name, model, NONE), count) for name in others]
         rows.append([own.title(key), *scores, *gains])
@@ -71,10 +73,11 @@ def report(own: Conditions) -> str:
     """A table for each model, and what the numbers are of."""
     lines = [line for model in own.models for line in _model_lines(own, model)]
     commits = sorted({value.settings.get("commit", "mixed") for value in own.comparisons.values()})
-    seeds = sorted({seed for value in own.comparisons.values() for seed in value.seeds})
     lines.append(", ".join(f"{name} {value}" for name, value in {**own.shared, "commit": ", ".join(commits)}.items()))
     lines.append(
-        f"SI-SDR on the test split in dB, mean +- 95% interval over seeds {', '.join(map(str, seeds))}; differences are"
-        " of runs with the same seed"
+        f"SI-SDR on the test split in dB, mean +- 95% interval over seeds {', '.join(map(str, own.seeds))}; differences"
+        " are of runs with the same seed. Conditions may have test mixtures of their own: compare these differences"
     )
+    for key, comparison in own.comparisons.items():
+        lines += [f"{own.title(key)}: {line}" for line in differing_lines(comparison.differing)]
     return "\n".join(lines)

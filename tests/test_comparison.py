@@ -12,6 +12,7 @@ from separation.collection import Row, collect, read_log, read_rows, write_rows
 from separation.comparison import Comparison, report, strategy_names
 from separation.comparison_plots import conditions_figure, curves_figure, difference_figure
 from separation.conditions import Conditions
+from separation.conditions import report as conditions_report
 from separation.curves import load_curves
 from separation.errors import InputError
 from separation.scale_comparison import ScaleComparison
@@ -114,6 +115,7 @@ def test_the_script_reads_tables(tmp_path):
         ({"seed": "1.0"}, "seed: expected a whole number, got '1.0'"),
         ({"si_sdr": ""}, "si_sdr: expected a number, got ''"),
         ({"si_sdr": "nan"}, "si_sdr: expected a number, got 'nan'"),
+        ({"seed": "1" + "0" * 400}, "seed: expected a whole number, got '10000"),
     ):
         write_rows(tmp_path / "broken.csv", [row("AGC", 0, 1.0) | changes])
         with pytest.raises(InputError, match=words):
@@ -285,6 +287,14 @@ def test_conditions_are_compared_each_by_itself(tmp_path):
         Conditions([*condition_rows(), row("AGC", 0, 1.0, optimizer="SGD", lr="3000", commit="other")])
     with pytest.raises(InputError, match="no finished runs"):
         Conditions([])
+    one_more = [*condition_rows(), row("AGC", 3, 1.0, optimizer="SGD", lr="3000", model="mask_inference", commit="y")]
+    text = conditions_report(Conditions(one_more, mixed=True))
+    assert "optimizer SGD, lr 3000: MIXED: runs differ in commit: x, y" in text
+    assert "7.00 +- 12.42 (3 of 4)" in text
+
+
+def test_what_the_conditions_set_cannot_be_given(run_study):
+    assert run_study("paper/conditions.sh", "model=waveform") == (2, [])
 
 
 def test_each_condition_of_the_recipe_changes_what_it_says(run_study):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Every clipping strategy on the same separators: mask inference and waveform (others by model=...), the same data order,
-# steps, optimizer and three seeds. Strategies that need a threshold get a grid for each loss, from below all gradient
-# norms to above most; the lowest validation loss chooses.
+# Fourteen clipping strategies on the same separators: mask inference and waveform (others by model=...), the same data
+# order, steps, optimizer and three seeds. Strategies that need a threshold get a grid for each loss, from below all
+# gradient norms to above most; the lowest validation loss chooses.
 # Needs: nothing with the default corpus (demo); any other by data=, for example
 #   recipes/clipping/compare.sh data=fsdd data.root=/data/fsdd trainer.max_steps=600
 # One run a core (joblib), or a job a run on a Slurm cluster (hydra/launcher=submitit_slurm). The same command again
