@@ -1,10 +1,10 @@
 """Where clipping pays: strategies beside no clipping under several training conditions."""
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from separation.collection import SAME, Row, differing_lines
+from separation.collection import SAME, TEXTS, Row, differing_lines
 from separation.comparison import NONE, Comparison, shown
 from separation.errors import InputError
 from separation.results import table
@@ -37,7 +37,7 @@ class Conditions:
         groups = defaultdict(list)
         for row in rows:
             groups[tuple(row[name] for name in self.names)].append(row)
-        self.comparisons = {key: Comparison(groups[key], mixed) for key in sorted(groups, key=_by_size)}
+        self.comparisons = {key: Comparison(groups[key], mixed) for key in sorted(groups, key=self._order)}
         self.models = list(dict.fromkeys(row["model"] for row in rows))
         self.seeds = sorted({int(row["seed"]) for row in rows})
 
@@ -49,10 +49,10 @@ class Conditions:
         """As in "lr 0.01, steps 600"."""
         return ", ".join(f"{name} {value}" for name, value in zip(self.names, key, strict=True))
 
-
-def _by_size(key: tuple[str, ...]) -> list[tuple[float, str]]:
-    """Sorts numbers as such, and names."""
-    return [(float(value), "") if value[:1].isdigit() else (math.inf, value) for value in key]
+    def _order(self, key: tuple[str, ...]) -> list[Any]:
+        """Names by their letters, numbers by their size."""
+        values = zip(self.names, key, strict=True)
+        return [value if name in TEXTS else float(value or "-inf") for name, value in values]
 
 
 def _model_lines(own: Conditions, model: str) -> Iterator[str]:
