@@ -26,6 +26,6 @@ def test_runs_from_start_to_end(path: Path, small_runs, monkeypatch):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells)
     assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs)
-    for name in ("RUNS", "SCALE_RUNS"):
+    for name in ("RUNS", "SCALE_RUNS", "CONDITION_RUNS"):
         monkeypatch.setenv(name, str(small_runs))
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": path.parent}}).execute()
