@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from separation import checkpoint, cli
-from separation.assembly import build, build_data, set_threads
+from separation.app import command as cli
+from separation.app.assembly import build, build_data, set_threads
+from separation.app.scoring import score_oracle, score_run
 from separation.data.mixtures import Data
 from separation.errors import InputError
-from separation.results import score_table
-from separation.run_folder import RunFolder
-from separation.scoring import score_oracle, score_run
+from separation.runs import checkpoint
+from separation.runs.run_folder import RunFolder
+from separation.runs.summaries import score_table
 
 OWN = ("run", "oracle", "separator", "output")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from separation import cli
-from separation.assembly import build, load_model
+from separation.app import command as cli
+from separation.app.assembly import build, load_model
 from separation.data import audio
 from separation.errors import InputError, check_number, check_path
-from separation.recordings import RecordingSeparator
+from separation.evaluation.long_recordings import RecordingSeparator
 
 
 def find_inputs(path: Path, output: Path) -> dict[Path, Path]:

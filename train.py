@@ -9,15 +9,15 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from separation import cli
-from separation.assembly import build, build_parts, set_threads
-from separation.checking import fast_check
-from separation.interruption import Interruption
-from separation.models import num_parameters, pick_device
-from separation.processes import joined, local_device
-from separation.results import load_summary, score_table
-from separation.run_folder import RunFolder
-from separation.scoring import score_run
+from separation.app import command as cli
+from separation.app.assembly import build, build_parts, set_threads
+from separation.app.scoring import score_run
+from separation.data.check.findings import fast_check
+from separation.model.networks import num_parameters, pick_device
+from separation.runs.run_folder import RunFolder
+from separation.runs.summaries import load_summary, score_table
+from separation.training.interruption import Interruption
+from separation.training.processes import joined, local_device
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from benchmark import settings, write_results
 
-from separation import cli
-from separation.assembly import build_corpus
-from separation.atomic import replacing, write_text
-from separation.check_report import check_figure, distributions, report, summary
-from separation.data.store import open_store
+from separation.app import command as cli
+from separation.app.assembly import build_corpus
+from separation.data.check.measure import inspect
+from separation.data.check.report import check_figure, distributions, report, summary
+from separation.data.sample_store import open_store
 from separation.errors import check_path
-from separation.inspection import inspect
+from separation.runs.atomic_files import replacing, write_text
 
 
 def main() -> None:

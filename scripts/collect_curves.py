@@ -6,9 +6,9 @@ clipped steps. The table is written anew.
 
 from study import folders_and_table
 
-from separation import cli
-from separation.collection import write_rows
-from separation.curves import COLUMNS, collect_curves
+from separation.app import command as cli
+from separation.studies.curves import COLUMNS, collect_curves
+from separation.studies.run_table import write_rows
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ split, and where it comes from. Rows that the file holds already stay; runs that
 
 from study import folders_and_table
 
-from separation import cli
-from separation.collection import collect, read_rows, write_rows
+from separation.app import command as cli
+from separation.studies.run_table import collect, read_rows, write_rows
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ steps or commits too, and says so.
 
 from study import compare
 
-from separation import cli
-from separation.comparison import Comparison, report
-from separation.comparison_plots import difference_figure
+from separation.app import command as cli
+from separation.studies.strategies import Comparison, report
+from separation.studies.strategy_figures import difference_figure
 
 if __name__ == "__main__":
     cli.entry_point(lambda: compare(__doc__, Comparison, report, difference_figure))

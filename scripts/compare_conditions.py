@@ -7,9 +7,9 @@ AutoClip with p = 10. --mixed takes runs of one condition that differ in other s
 
 from study import compare
 
-from separation import cli
-from separation.comparison_plots import conditions_figure
-from separation.conditions import Conditions, report
+from separation.app import command as cli
+from separation.studies.conditions import Conditions, report
+from separation.studies.strategy_figures import conditions_figure
 
 if __name__ == "__main__":
     cli.entry_point(lambda: compare(__doc__, Conditions, report, conditions_figure))

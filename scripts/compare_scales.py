@@ -6,8 +6,8 @@ runs of differing corpora, sizes, steps or commits too, and says so.
 
 from study import compare
 
-from separation import cli
-from separation.scale_comparison import ScaleComparison, report, scale_figure
+from separation.app import command as cli
+from separation.studies.scales import ScaleComparison, report, scale_figure
 
 if __name__ == "__main__":
     cli.entry_point(lambda: compare(__doc__, ScaleComparison, report, scale_figure))

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig, ListConfig
 
-from separation import cli
+from separation.app import command as cli
 from separation.data.download import Archive, install
 from separation.errors import InputError, check_choice, check_path
-from separation.interruption import Interrupted, Interruption
+from separation.training.interruption import Interrupted, Interruption
 
 
 class Corpus(NamedTuple):

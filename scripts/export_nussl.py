@@ -8,11 +8,11 @@ pickled objects in its files: open only those you trust.
 import sys
 from pathlib import Path
 
-from separation import cli
-from separation.assembly import load_model
-from separation.atomic import replacing
+from separation.app import command as cli
+from separation.app.assembly import load_model
 from separation.compat import nussl
-from separation.run_folder import RunFolder
+from separation.runs.atomic_files import replacing
+from separation.runs.run_folder import RunFolder
 
 
 def export(folder: RunFolder, output: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from separation import cli
-from separation.atomic import replacing
-from separation.dynamics_plots import Dynamics, dynamics_animation, dynamics_figure, load_dynamics
+from separation.app import command as cli
 from separation.errors import InputError
-from separation.results import load_summary, table
-from separation.run_folder import RunFolder
+from separation.runs.atomic_files import replacing
+from separation.runs.run_folder import RunFolder
+from separation.runs.summaries import load_summary, table
+from separation.studies.dynamics import Dynamics, dynamics_animation, dynamics_figure, load_dynamics
 
 NAMES = ("no clipping", "AutoClip")
 

@@ -7,11 +7,11 @@ spectrograms of its mixture, estimates and references.
 import sys
 from pathlib import Path
 
-from separation import cli
-from separation.atomic import replacing
+from separation.app import command as cli
 from separation.errors import InputError
-from separation.plots import spectrogram_figure, training_figure
-from separation.run_folder import RunFolder
+from separation.runs.atomic_files import replacing
+from separation.runs.run_folder import RunFolder
+from separation.studies.run_figures import spectrogram_figure, training_figure
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from matplotlib.figure import Figure
 
-from separation.atomic import replacing
-from separation.collection import Row, load_rows
 from separation.errors import InputError
+from separation.runs.atomic_files import replacing
+from separation.studies.run_table import Row, load_rows
 
 Study = TypeVar("Study")
 

@@ -7,8 +7,8 @@ commits too, and says so.
 
 from study import compare
 
-from separation import cli
-from separation.table1 import Table1, report
+from separation.app import command as cli
+from separation.studies.table1 import Table1, report
 
 if __name__ == "__main__":
     cli.entry_point(lambda: compare(__doc__, Table1, report))

@@ -9,11 +9,11 @@ import pytest
 import soundfile
 import torch
 
-from separation import cli
-from separation.assembly import build_parts
-from separation.collection import COLUMNS, TEXTS
-from separation.processes import Processes
-from separation.training_step import TrainingParts
+from separation.app import command as cli
+from separation.app.assembly import build_parts
+from separation.studies.run_table import COLUMNS, TEXTS
+from separation.training.processes import Processes
+from separation.training.step import TrainingParts
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parent.parent

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from separation import cli
-from separation.assembly import build, build_parts
-from separation.interruption import Interruption
-from separation.processes import joined
-from separation.run_folder import RunFolder
+from separation.app import command as cli
+from separation.app.assembly import build, build_parts
+from separation.runs.run_folder import RunFolder
+from separation.training.interruption import Interruption
+from separation.training.processes import joined
 
 
 def main(output: Path, overrides: list[str]) -> None:

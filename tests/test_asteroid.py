@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from separation.losses import deep_clustering, snr_pit
+from separation.model.losses import deep_clustering, snr_pit
 
 
 @pytest.fixture

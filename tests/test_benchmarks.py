@@ -12,7 +12,7 @@ def test_evaluation_beside_nussls(model, make_run, tmp_path):
     run = make_run(f"model={model}")
     output = tmp_path / "bench.json"
     arguments = [f"run={run}", "num_mixtures=2", "repetitions=1", f"output={output}"]
-    result = run_program("scripts/bench_eval.py", *arguments, cwd=run.parent)
+    result = run_program("benchmarks/bench_eval.py", *arguments, cwd=run.parent)
     assert result.returncode == 0, result.stderr
     results = json.loads(output.read_text())
     assert results["mixtures"] == 2 and "nussl takes" in result.stdout
@@ -27,7 +27,7 @@ def test_separators_and_oracles_beside_nussls(make_run, tmp_path):
     run = make_run()
     output = tmp_path / "compare.json"
     arguments = [f"run={run}", "num_mixtures=2", "repetitions=1", f"output={output}"]
-    result = run_program("scripts/compare_nussl.py", *arguments, cwd=run.parent)
+    result = run_program("benchmarks/compare_nussl.py", *arguments, cwd=run.parent)
     assert result.returncode == 0, result.stderr
     results = json.loads(output.read_text())
     for name in ("ideal_binary", "ideal_ratio", "masks"):
@@ -38,7 +38,7 @@ def test_separators_and_oracles_beside_nussls(make_run, tmp_path):
 def test_a_training_step_beside_its_network(tmp_path):
     output = tmp_path / "bench.json"
     arguments = ["models=[mask_inference,chimera]", "repetitions=1", f"output={output}"]
-    result = run_program("scripts/bench_train.py", *TINY[:2], TINY[-1], *arguments, cwd=tmp_path)
+    result = run_program("benchmarks/bench_train.py", *TINY[:2], TINY[-1], *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     results = json.loads(output.read_text())
     for name in ("mask_inference", "chimera"):
@@ -50,7 +50,7 @@ def test_a_training_step_beside_its_network(tmp_path):
 def test_what_a_run_will_cost(tmp_path):
     output = tmp_path / "estimate.json"
     settings = ["models=[mask_inference,chimera]", "runs=3", "workers=2", "seconds=0.1", "mixture_seconds=0.5"]
-    result = run_program("scripts/estimate.py", *TINY, *settings, f"output={output}", cwd=tmp_path)
+    result = run_program("benchmarks/estimate.py", *TINY, *settings, f"output={output}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "6 runs, 2 at once" in result.stdout
     row = json.loads(output.read_text())["chimera"]
@@ -66,7 +66,7 @@ def test_what_a_run_will_cost(tmp_path):
 def test_a_profile_adds_up(tmp_path):
     output, trace = tmp_path / "profile.json", tmp_path / "trace.json"
     arguments = ["model=whitened_kmeans", "steps=2", f"output={output}", f"trace={trace}"]
-    result = run_program("scripts/profile_step.py", *TINY, *arguments, cwd=tmp_path)
+    result = run_program("benchmarks/profile_step.py", *TINY, *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     results = json.loads(output.read_text())
     assert sum(results["kinds"].values()) == pytest.approx(1)
@@ -78,7 +78,7 @@ def test_growth_over_a_run(speech_folder, tmp_path):
     """A short one: that time doesn't grow is for the quiet machine to show, but memory has to stay as it is."""
     output = tmp_path / "growth.json"
     arguments = ["steps=1500", "data=folder", f"data.root={speech_folder}", f"output={output}", "threads=1"]
-    result = run_program("scripts/bench_growth.py", *arguments, cwd=tmp_path)
+    result = run_program("benchmarks/bench_growth.py", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     results = json.loads(output.read_text())
     assert len(results["megabytes"]) == 50 and results["megabytes"][-1] - results["megabytes"][10] < 50
@@ -90,7 +90,7 @@ def test_what_strategies_remember(tmp_path):
     output = tmp_path / "bench.json"
     names = "strategies=[none,fixed,autoclip,autoclip_windowed,autoclip_per_tensor,error_feedback]"
     arguments = [names, "repetitions=3", f"output={output}"]
-    result = run_program("scripts/bench_strategies.py", *TINY[:2], *arguments, cwd=tmp_path)
+    result = run_program("benchmarks/bench_strategies.py", *TINY[:2], *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     results = json.loads(output.read_text())
     added = {name: row["bytes_a_step"] for name, row in results["strategies"].items()}

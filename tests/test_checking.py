@@ -10,16 +10,16 @@ import pytest
 import soundfile
 from conftest import run_program
 
-from separation.assembly import build, build_data
-from separation.check_report import report, summary
-from separation.checking import duplicate_findings, fast_check, findings, noise_findings, speaker_findings
-from separation.cli import compose_config
-from separation.data.building import Utterance
-from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID
-from separation.data.store import open_store
-from separation.data.wsj0_2mix import Wsj0MixCorpus
+from separation.app.assembly import build, build_data
+from separation.app.command import compose_config
+from separation.data.check.findings import duplicate_findings, fast_check, findings, noise_findings, speaker_findings
+from separation.data.check.measure import Inspection, Measured, inspect, is_clipped, noise_floor
+from separation.data.check.report import report, summary
+from separation.data.corpora.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID
+from separation.data.corpora.wsj0_2mix import Wsj0MixCorpus
+from separation.data.sample_store import open_store
+from separation.data.store_writer import Utterance
 from separation.errors import InputError
-from separation.inspection import Inspection, Measured, inspect, is_clipped, noise_floor
 
 RATE = 8000
 COUNTS = {"tr": 3, "cv": 1, "tt": 2}

@@ -2,7 +2,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from separation.clustering import SAMPLE, kmeans, squared_distances
+from separation.model.clustering import SAMPLE, kmeans, squared_distances
 
 
 def clouds(batch: int, points: int, size: int) -> torch.Tensor:

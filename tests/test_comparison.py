@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from conftest import BLANK_ROW, run_program
 
-from separation.collection import Row, collect, read_log, read_rows, write_rows
-from separation.comparison import Comparison, report, strategy_names
-from separation.comparison_plots import conditions_figure, curves_figure, difference_figure
-from separation.conditions import Conditions
-from separation.conditions import report as conditions_report
-from separation.curves import load_curves
 from separation.errors import InputError
-from separation.scale_comparison import ScaleComparison
+from separation.studies.conditions import Conditions
+from separation.studies.conditions import report as conditions_report
+from separation.studies.curves import load_curves
+from separation.studies.run_table import Row, collect, read_log, read_rows, write_rows
+from separation.studies.scales import ScaleComparison
+from separation.studies.strategies import Comparison, report, strategy_names
+from separation.studies.strategy_figures import conditions_figure, curves_figure, difference_figure
 
 
 def row(clip: str, seed: int, si_sdr: float, p: str = "", **changes: str) -> Row:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from separation.assembly import build
-from separation.cli import CONF, compose_config
-from separation.clip import AutoClip, FixedClip, NoClip
+from gradclip import AutoClip, FixedClip, NoClip
+from separation.app.assembly import build
+from separation.app.command import CONF, compose_config
 from separation.errors import InputError
-from separation.models import num_parameters
+from separation.model.networks import num_parameters
 
 CHOICES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name != "experiment"]
 EXTRA = {
@@ -42,8 +42,8 @@ def test_every_choice_builds(path: Path):
 
 def test_the_defaults_are_the_papers_clipping_on_the_demo_corpus():
     config = compose_config("config", [])
-    assert config.data._target_ == "separation.data.demo.DemoCorpus"
-    assert config.model.loss._target_ == "separation.losses.MaskInferenceLoss"
+    assert config.data._target_ == "separation.data.corpora.demo.DemoCorpus"
+    assert config.model.loss._target_ == "separation.model.losses.MaskInferenceLoss"
     clipper = build(config, "clip")
     assert type(clipper) is AutoClip and clipper.p == 10
 
@@ -88,20 +88,20 @@ def test_bad_values_are_sentences_that_name_the_key():
 
 
 @pytest.mark.parametrize(
-    "target", ["os.system", "separation_evil.run", "separation.provenance.subprocess.run", "separation.nothing"]
+    "target", ["os.system", "separation_evil.run", "separation.runs.provenance.subprocess.run", "separation.nothing"]
 )
 def test_settings_cannot_name_foreign_code(target):
     config = compose_config("config", [f"++model.loss._target_={target}"])
-    with pytest.raises(InputError, match=f"model.loss._target_={target}: expected a choice of separation.losses"):
+    with pytest.raises(InputError, match=f"model.loss._target_={target}: expected a choice of separation.model.losses"):
         build(config, "model.loss")
 
 
 def test_settings_build_one_thing_of_their_own_kind():
-    writer = {"_target_": "separation.logs.MetricsLog", "path": "x", "columns": ["a"], "tensorboard": "t"}
-    with pytest.raises(InputError, match="model.separator._target_=separation.logs.MetricsLog: expected a choice of"):
+    writer = {"_target_": "separation.training.recorder.MetricsLog", "path": "x", "columns": ["a"], "tensorboard": "t"}
+    with pytest.raises(InputError, match="model.separator._target_=separation.training.recorder.Metri"):
         build(OmegaConf.create({"model": {"separator": writer}}), "model.separator")
     hidden = {
-        "_target_": "separation.models.mask_inference",
+        "_target_": "separation.model.networks.mask_inference",
         "activation": [{"_target_": "joblib.load", "filename": "x"}],
     }
     with pytest.raises(InputError, match="model.network: keys with underscores at both ends"):

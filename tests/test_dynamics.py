@@ -7,11 +7,11 @@ import pytest
 import torch
 from conftest import TINY, run_program
 
-from separation import checkpoint
-from separation.dynamics import COLUMNS, RecordedSteps
 from separation.errors import InputError
-from separation.plots import read_columns
-from separation.training_step import train_step
+from separation.runs import checkpoint
+from separation.studies.run_figures import read_columns
+from separation.training.dynamics import COLUMNS, RecordedSteps
+from separation.training.step import train_step
 
 
 def test_of_a_quadratic_loss_the_smoothness_is_its_curvature(make_parts, tmp_path):

@@ -18,12 +18,13 @@ import torch
 import yaml
 from conftest import ROOT, TINY, run_program
 
-from separation import atomic, checkpoint, cli
-from separation.assembly import build
+from separation.app import command as cli
+from separation.app.assembly import build
 from separation.data import audio
 from separation.errors import InputError
-from separation.logs import STEP_COLUMNS, MetricsLog
-from separation.run_folder import RunFolder
+from separation.runs import atomic_files, checkpoint
+from separation.runs.run_folder import RunFolder
+from separation.training.recorder import STEP_COLUMNS, MetricsLog
 
 CPU = torch.device("cpu")
 
@@ -106,7 +107,7 @@ def test_a_write_that_fails_leaves_no_temporary_file(tmp_path):
     (tmp_path / "a").write_text("old")
 
     def fail() -> None:
-        with atomic.replacing(tmp_path / "a") as temporary:
+        with atomic_files.replacing(tmp_path / "a") as temporary:
             temporary.write_text("new")
             raise ZeroDivisionError
 
@@ -152,7 +153,7 @@ def test_a_compressed_checkpoint_is_refused(tmp_path):
 
 
 FOREIGN = {
-    "os.system": (("clip", "_target_"), "os.system", "clip._target_=os.system: expected a choice of separation.clip."),
+    "os.system": (("clip", "_target_"), "os.system", "clip._target_=os.system: expected a choice of gradclip."),
     "nested": (("model", "loss", "x"), {"_target_": "os.system"}, "model.loss"),
     "interpolation": (("data", "store"), "${oc.env:HOME}", "holds references"),
     "defaults": (("defaults",), [{"data": "demo"}], "holds no settings of a run (defaults)"),

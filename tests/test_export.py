@@ -5,12 +5,12 @@ import pytest
 import torch
 from conftest import run_program, voice
 
-from separation.assembly import load_model
-from separation.cli import run_config
+from separation.app.assembly import load_model
+from separation.app.command import run_config
 from separation.compat import nussl
-from separation.metrics import si_sdr
-from separation.run_folder import RunFolder
-from separation.separators import KMeansSeparator, separate
+from separation.evaluation.metrics import si_sdr
+from separation.model.separators import KMeansSeparator, separate
+from separation.runs.run_folder import RunFolder
 
 TRAINED = ["model.hidden_size=16", "trainer.max_steps=80", "data.num_train=160", "trainer.excerpt_frames=50"]
 """Enough training for embeddings that form two clusters."""

@@ -7,14 +7,14 @@ import pytest
 import torch
 from conftest import TINY, run_program
 
-from separation import cli
-from separation.assembly import build, build_parts
+from separation.app import command as cli
+from separation.app.assembly import build, build_parts
 from separation.data.mixtures import Batch
 from separation.errors import InputError
-from separation.interruption import Interruption
-from separation.processes import Processes
-from separation.run_folder import RunFolder
-from separation.training_step import Precision, TrainingParts, train_step
+from separation.runs.run_folder import RunFolder
+from separation.training.interruption import Interruption
+from separation.training.processes import Processes
+from separation.training.step import Precision, TrainingParts, train_step
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import torch
 
 from separation.compat import nussl
 from separation.errors import InputError
-from separation.features import Stft, features
+from separation.model.features import Stft, features
 
 
 def random_sources(*shape: int) -> torch.Tensor:

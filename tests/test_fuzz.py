@@ -19,16 +19,17 @@ from conftest import TINY
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from separation import checkpoint, cli
-from separation.assembly import ALLOWED_TARGETS, build, build_parts
+from separation.app import command as cli
+from separation.app.assembly import ALLOWED_TARGETS, build, build_parts
 from separation.data import audio
 from separation.errors import InputError
-from separation.plots import read_columns, training_figure
-from separation.processes import Processes
-from separation.progress import Progress
-from separation.results import find_runs, load_summary, runs_table
-from separation.run_folder import RunFolder
-from separation.training_state import restore
+from separation.runs import checkpoint
+from separation.runs.run_folder import RunFolder
+from separation.runs.summaries import find_runs, load_summary, runs_table
+from separation.studies.run_figures import read_columns, training_figure
+from separation.training.counters import Progress
+from separation.training.processes import Processes
+from separation.training.state import restore
 
 CPU = torch.device("cpu")
 KINDS = 7

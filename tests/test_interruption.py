@@ -3,8 +3,7 @@ import signal
 
 import pytest
 
-from separation import interruption as module
-from separation.interruption import Interrupted, Interruption
+from separation.training.interruption import Interrupted, Interruption
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -34,7 +33,7 @@ def test_where_deferred_it_waits_to_be_asked_for_and_counts_at_the_end():
 
 
 def test_who_asks_again_need_not_wait(monkeypatch):
-    monkeypatch.setattr(module, "TOGETHER_SECONDS", 0.0)
+    monkeypatch.setattr("separation.training.interruption.TOGETHER_SECONDS", 0.0)
     interruption = Interruption()
     reached = []
 

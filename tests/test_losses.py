@@ -4,8 +4,8 @@ import torch
 
 from separation.compat import nussl
 from separation.errors import InputError
-from separation.features import Stft, features
-from separation.losses import (
+from separation.model.features import Stft, features
+from separation.model.losses import (
     ChimeraLoss,
     DeepClusteringLoss,
     EmbeddingWeights,

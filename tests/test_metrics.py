@@ -3,8 +3,8 @@ import pytest
 import scipy.signal
 import torch
 
-from separation.bss_eval import bss_eval
-from separation.metrics import best_permutation, bss_eval_by_museval, si_sdr
+from separation.evaluation.bss_eval import bss_eval
+from separation.evaluation.metrics import best_permutation, bss_eval_by_museval, si_sdr
 
 
 def signals(*shape: int) -> torch.Tensor:

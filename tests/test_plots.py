@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from separation.errors import InputError
-from separation.plots import read_columns, spectrogram_figure, training_figure
-from separation.run_folder import RunFolder
+from separation.runs.run_folder import RunFolder
+from separation.studies.run_figures import read_columns, spectrogram_figure, training_figure
 
 
 def test_training_figure_shows_what_the_run_logged(make_run):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY
 
-from separation.processes import Processes
+from separation.training.processes import Processes
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 

@@ -6,10 +6,10 @@ import soundfile
 import torch
 from conftest import run_program, voice
 
-from separation.assembly import TrainedModel
+from separation.app.assembly import TrainedModel
 from separation.data import audio
-from separation.features import Stft
-from separation.recordings import RecordingSeparator
+from separation.evaluation.long_recordings import RecordingSeparator
+from separation.model.features import Stft
 
 
 class HighAndLow(torch.nn.Module):

@@ -4,7 +4,7 @@ import json
 import pytest
 from conftest import run_program
 
-from separation.results import find_runs, runs_table, score_table, table
+from separation.runs.summaries import find_runs, runs_table, score_table, table
 
 
 def scores(value: float) -> dict:

@@ -16,13 +16,14 @@ import torch
 from conftest import ROOT, TINY, run_program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from separation import checkpoint, cli
-from separation.assembly import build, build_parts
+from separation.app import command as cli
+from separation.app.assembly import build, build_parts
 from separation.errors import InputError
-from separation.interruption import Interrupted, Interruption
-from separation.processes import Processes
-from separation.run_folder import RunFolder
-from separation.training_step import TrainingParts
+from separation.runs import checkpoint
+from separation.runs.run_folder import RunFolder
+from separation.training.interruption import Interrupted, Interruption
+from separation.training.processes import Processes
+from separation.training.step import TrainingParts
 
 SETTINGS = ["model.num_layers=2", "model.dropout=0.3", "data.num_train=6", "trainer.max_steps=8"]
 """Three steps an epoch, so that the run ends within one."""

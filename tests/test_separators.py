@@ -4,10 +4,10 @@ import torch
 
 from separation.compat import nussl
 from separation.errors import InputError
-from separation.features import Stft, features
-from separation.metrics import si_sdr
-from separation.models import mask_inference
-from separation.separators import ORACLES, KMeansSeparator, MaskSeparator, apply_masks, separate
+from separation.evaluation.metrics import si_sdr
+from separation.model.features import Stft, features
+from separation.model.networks import mask_inference
+from separation.model.separators import ORACLES, KMeansSeparator, MaskSeparator, apply_masks, separate
 
 STFT = Stft()
 

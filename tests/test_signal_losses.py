@@ -7,8 +7,8 @@ import pytest
 import torch
 from test_losses import generator, reference_snr, waveforms
 
-from separation.features import Stft, features
-from separation.losses import (
+from separation.model.features import Stft, features
+from separation.model.losses import (
     MaskInferenceLoss,
     WaveformLoss,
     l1_pit,

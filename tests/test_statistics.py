@@ -3,7 +3,7 @@ import math
 import pytest
 import scipy.stats
 
-from separation.statistics import mean, rank_correlation
+from separation.studies.intervals import mean, rank_correlation
 
 
 def test_the_interval_is_students():

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from separation import checkpoint
-from separation.clip import ClipResult
-from separation.cuda_graph import EAGER_STEPS, GraphedStep
+from gradclip import ClipResult
 from separation.errors import InputError
-from separation.training_step import on_host, train_step
+from separation.runs import checkpoint
+from separation.training.cuda_graph import EAGER_STEPS, GraphedStep
+from separation.training.step import on_host, train_step
 
 MODELS = ["mask_inference", "waveform", "deep_clustering", "whitened_kmeans", "chimera"]
 ON_DEVICE = ["clip=autoclip_on_device", "clip.capacity=50"]

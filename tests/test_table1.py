@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import BLANK_ROW, ROOT, TINY, run_program
 
-from separation.collection import read_rows, write_rows
 from separation.errors import InputError
-from separation.statistics import mean
-from separation.table1 import MODELS, PAPER, Table1, report
+from separation.studies.intervals import mean
+from separation.studies.run_table import read_rows, write_rows
+from separation.studies.table1 import MODELS, PAPER, Table1, report
 
 SEEDS = (0, 1, 2)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from conftest import ROOT, TINY, run_program
 
-from separation import checkpoint
 from separation.data import audio
+from separation.runs import checkpoint
 
 
 def read(path):

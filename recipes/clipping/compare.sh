@@ -6,7 +6,7 @@
 #   recipes/clipping/compare.sh data=fsdd data.root=/data/fsdd trainer.max_steps=600
 # One run a core (joblib), or a job a run on a Slurm cluster (hydra/launcher=submitit_slurm). The same command again
 # goes on where it was stopped, and repeats no finished run; clip.max_norm=... takes other thresholds. Relative paths
-# start at the project's folder. Disk: 25 MB a run of the small network. Time: scripts/estimate.py says it for any size
+# start at the project's folder. Disk: 25 MB a run of the small network. Time: benchmarks/estimate.py says it for any size
 # (runs=54 a model).
 set -euo pipefail
 source "$(dirname "$0")/../sweeps.sh"

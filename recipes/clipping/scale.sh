@@ -9,7 +9,7 @@
 #   recipes/clipping/scale.sh data=fsdd data.root=/data/fsdd trainer.max_steps=600
 # The same command again goes on where it was stopped, and repeats no finished run; clip.max_norm=... takes other
 # thresholds. Relative paths start at the project's folder. Disk: 25 MB a run of the small network. Time:
-# scripts/estimate.py says it (runs=84).
+# benchmarks/estimate.py says it (runs=84).
 set -euo pipefail
 source "$(dirname "$0")/../sweeps.sh"
 begin_sweeps runs/clipping_scale "$@"

@@ -5,7 +5,7 @@
 #   recipes/paper/table1.sh data=fsdd data.root=/data/fsdd experiment=paper run_dir=runs/table1_paper hydra/launcher=submitit_slurm
 # One run a core (joblib), or a job a run on a Slurm cluster. The same command again goes on where it was stopped, and
 # repeats no finished run; a larger trainer.max_steps prolongs them all. Relative paths start at the project's folder.
-# Disk: 25 MB a run of the small network. Time: scripts/estimate.py says it for any size (runs=21 a model).
+# Disk: 25 MB a run of the small network. Time: benchmarks/estimate.py says it for any size (runs=21 a model).
 set -euo pipefail
 source "$(dirname "$0")/../sweeps.sh"
 begin_sweeps runs/table1 "$@"

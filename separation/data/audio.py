@@ -9,8 +9,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from separation.atomic import replacing
 from separation.errors import InputError
+from separation.runs.atomic_files import replacing
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus"}
 

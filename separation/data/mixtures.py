@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from separation.data.building import Utterance
-from separation.data.corpus import Corpus, ListedMixture
-from separation.data.store import SampleStore
+from separation.data.corpora.corpus import Corpus, ListedMixture
+from separation.data.sample_store import SampleStore
+from separation.data.store_writer import Utterance
 from separation.errors import check_choice, check_count, check_number
 
 MODES = ("min", "max")

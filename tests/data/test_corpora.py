@@ -11,16 +11,16 @@ import trees
 from conftest import CPU, TINY, voice
 from scipy.signal import resample_poly
 
-from separation import cli
-from separation.assembly import build, build_parts, load_model
-from separation.checking import fast_check, findings
+from separation.app import command as cli
+from separation.app.assembly import build, build_parts, load_model
+from separation.app.scoring import score_run
+from separation.data.check.findings import fast_check, findings
+from separation.data.check.measure import inspect
 from separation.errors import InputError
-from separation.inspection import inspect
-from separation.interruption import Interruption
-from separation.processes import Processes
-from separation.recordings import RecordingSeparator
-from separation.run_folder import RunFolder
-from separation.scoring import score_run
+from separation.evaluation.long_recordings import RecordingSeparator
+from separation.runs.run_folder import RunFolder
+from separation.training.interruption import Interruption
+from separation.training.processes import Processes
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -9,10 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from separation.data import demo
-from separation.data.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID
-from separation.data.demo import KNOWN_VOICES, UNKNOWN_VOICES, DemoCorpus, Voice
-from separation.data.sentences import first_sentences
+from separation.data.corpora import demo
+from separation.data.corpora.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID
+from separation.data.corpora.demo import KNOWN_VOICES, UNKNOWN_VOICES, DemoCorpus, Voice
+from separation.data.corpora.demo_sentences import first_sentences
 from separation.errors import InputError
 
 RATE = 8000

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from separation.data.draws import choose_distinct, permutation, stream, uniforms
+from separation.data.keyed_random import choose_distinct, permutation, stream, uniforms
 
 
 def test_numbers_are_the_same_on_every_machine():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from separation.data.folder import FolderCorpus
+from separation.data.corpora.folder import FolderCorpus
 from separation.errors import InputError
 
 

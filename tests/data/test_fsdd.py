@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from separation.data.fsdd import FsddCorpus
+from separation.data.corpora.fsdd import FsddCorpus
 from separation.errors import InputError
 
 COUNTS = {"num_train": 1, "num_valid": 1, "num_test": 1}

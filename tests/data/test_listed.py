@@ -9,10 +9,10 @@ import soundfile
 import torch
 import trees
 
-from separation.data.corpus import TEST, TRAIN, VALID
+from separation.data.corpora.corpus import TEST, TRAIN, VALID
 from separation.errors import InputError
-from separation.features import Stft, features
-from separation.separators import ORACLES
+from separation.model.features import Stft, features
+from separation.model.separators import ORACLES
 
 
 def test_noise_is_in_the_mixture_and_in_no_source(tmp_path):

@@ -11,12 +11,12 @@ import resource, sys
 from dataclasses import dataclass
 import numpy as np
 from conftest import CPU, TINY
-from separation import assembly, cli
-from separation.data.corpus import Corpus, Recording
-from separation.data.store import open_store
-from separation.interruption import Interruption
-from separation.processes import Processes
-from separation.run_folder import RunFolder
+from separation.app import assembly, command as cli
+from separation.data.corpora.corpus import Corpus, Recording
+from separation.data.sample_store import open_store
+from separation.training.interruption import Interruption
+from separation.training.processes import Processes
+from separation.runs.run_folder import RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Noise(Corpus):

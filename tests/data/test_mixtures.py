@@ -3,10 +3,10 @@ import pytest
 import torch
 from test_store import MemoryCorpus
 
-from separation.data.corpus import Recording
-from separation.data.drawn import DrawnMixtures
+from separation.data.corpora.corpus import Recording
+from separation.data.drawn_mixtures import DrawnMixtures
 from separation.data.mixtures import Mixing
-from separation.data.store import open_store
+from separation.data.sample_store import open_store
 from separation.errors import InputError
 
 

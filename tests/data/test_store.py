@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from separation.data import building
-from separation.data.corpus import Corpus, Recording
-from separation.data.store import open_store
+from separation.data import store_writer
+from separation.data.corpora.corpus import Corpus, Recording
+from separation.data.sample_store import open_store
 from separation.errors import InputError
 
 NAMES = "abcdefghijklmnopqrst"
@@ -95,8 +95,8 @@ class Stop(BaseException):
 
 def interrupted(monkeypatch, store, count: int, sync_bytes: int) -> None:
     """A build of 20 recordings that stops before the next after `count`."""
-    monkeypatch.setattr(building, "SYNC_BYTES", sync_bytes)
-    original, added = building.StoreWriter.add, []
+    monkeypatch.setattr(store_writer, "SYNC_BYTES", sync_bytes)
+    original, added = store_writer.StoreWriter.add, []
 
     def add(self, recording):
         if len(added) == count:
@@ -106,7 +106,7 @@ def interrupted(monkeypatch, store, count: int, sync_bytes: int) -> None:
 
     again = corpus(store, *noise(20), names=NAMES)
     with monkeypatch.context() as patch:
-        patch.setattr(building.StoreWriter, "add", add)
+        patch.setattr(store_writer.StoreWriter, "add", add)
         with pytest.raises(Stop):
             open_store(again)
 
@@ -169,10 +169,12 @@ def test_of_a_partial_store_nothing_is_trusted_that_is_not_whole(tmp_path, monke
 def test_a_build_killed_at_any_moment_is_gone_on_with(tmp_path):
     whole = open_store(corpus(tmp_path / "whole", *noise(20), names=NAMES))
     code = (
-        "import sys, time; from test_store import NAMES, corpus, noise; from separation.data import building, store;"
-        "building.SYNC_BYTES = 1; add = building.StoreWriter.add;"
-        "building.StoreWriter.add = lambda self, item: (add(self, item), print('added', flush=True), time.sleep(.02));"
-        "store.open_store(corpus(sys.argv[1], *noise(20), names=NAMES))"
+        "import sys, time; from test_store import NAMES, corpus, noise;"
+        "from separation.data import sample_store, store_writer;"
+        "store_writer.SYNC_BYTES = 1; add = store_writer.StoreWriter.add;"
+        "store_writer.StoreWriter.add = lambda self, item: (add(self, item), print('added', flush=True),"
+        " time.sleep(.02));"
+        "sample_store.open_store(corpus(sys.argv[1], *noise(20), names=NAMES))"
     )
     random = np.random.default_rng(0)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -189,10 +191,11 @@ def test_a_build_killed_at_any_moment_is_gone_on_with(tmp_path):
 
 def test_two_processes_build_a_store_once(tmp_path):
     code = (
-        "import sys; from test_store import NAMES, corpus, noise; from separation.data import building, store;"
-        "original = building.StoreWriter.sync;"
-        "building.StoreWriter.sync = lambda self: (original(self), print('built'));"
-        "store.open_store(corpus(sys.argv[1], *noise(20), names=NAMES))"
+        "import sys; from test_store import NAMES, corpus, noise;"
+        "from separation.data import sample_store, store_writer;"
+        "original = store_writer.StoreWriter.sync;"
+        "store_writer.StoreWriter.sync = lambda self: (original(self), print('built'));"
+        "sample_store.open_store(corpus(sys.argv[1], *noise(20), names=NAMES))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", code, str(tmp_path)]

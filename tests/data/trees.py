@@ -9,8 +9,8 @@ import numpy as np
 import soundfile
 from conftest import voice
 
-from separation import cli
-from separation.assembly import build_data
+from separation.app import command as cli
+from separation.app.assembly import build_data
 from separation.data.mixtures import Data
 
 SECONDS = 0.8

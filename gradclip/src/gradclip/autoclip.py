@@ -1,0 +1,119 @@
+"""AutoClip (Seetharaman, Wichern, Pardo, Le Roux, 2020)."""
+
+import math
+from typing import Any
+
+from gradclip.checks import check_count, check_number
+from gradclip.clipper import Clipper, ClipResult
+from gradclip.gradients import Gradients
+from gradclip.groups import Grouping, Groups
+from gradclip.percentile import StreamingPercentile
+from gradclip.state import State, as_tensor
+
+WHOLE = "all"
+"""The name of the only group where there are none."""
+
+
+def check_percentile(value: object) -> float:
+    """`value` as the percentile p, in [0, 100]."""
+    p = check_number("p", value, "a percentile in [0, 100]")
+    if not 0 <= p <= 100:
+        raise ValueError(f"p: expected a percentile in [0, 100], got {value!r}")
+    return p
+
+
+class AutoClip(Clipper):
+    """Bounds the norm of the whole gradient by the p-th percentile of all norms seen so far, the current one included.
+
+    At step t, with n = ||g||: H <- H + {n}; threshold = percentile_p(H); g <- g * min(1, threshold / n). The first
+    step is never clipped; p = 100 clips nothing, p = 0 clips everything to the smallest norm so far. Multiplying the
+    loss by a constant multiplies the threshold by it, so the method needs no tuning to a loss's scale. Zero and
+    non-finite norms are not recorded (one zero would freeze p = 0 for ever): a deviation from Algorithm 1.
+
+    Args:
+        p: percentile in [0, 100]; may be changed between steps.
+        window: only the last so many norms count; None: all, as in the paper.
+        groups: a history and a threshold for each group of parameters instead of one for all (the paper's future work):
+            "tensor", "module", or a mapping such as {"masks": ["mask.*"], "rest": ["*"]}; needs parameters with names.
+            The result's threshold is then the norm of all thresholds.
+        on_nonfinite: see `Clipper`.
+
+    Reference: P. Seetharaman, G. Wichern, B. Pardo, J. Le Roux, "AutoClip: Adaptive Gradient Clipping for Source
+    Separation Networks", IEEE MLSP 2020, Algorithm 1.
+    State: every norm of every group (or the last `window`), 8 bytes each. Cost: one pass that reads the gradients, and
+    one that writes them where it clips; some microseconds for the percentile, however long the history.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+    """
+
+    def __init__(
+        self, p: float = 10.0, window: int | None = None, groups: Groups | None = None, on_nonfinite: str = "skip"
+    ) -> None:
+        super().__init__(on_nonfinite)
+        self.p = p
+        self._window = None if window is None else check_count("window", window)
+        self._grouping = None if groups is None else Grouping(groups)
+        self.per_tensor = self._grouping is not None
+        self._histories: dict[str, StreamingPercentile] = {}
+
+    @property
+    def p(self) -> float:
+        """The percentile, in [0, 100]."""
+        return self._p
+
+    @p.setter
+    def p(self, value: float) -> None:
+        self._p = check_percentile(value)
+
+    def _clip(self, grads: Gradients) -> ClipResult:
+        if self._grouping is None:
+            threshold = self._threshold(WHOLE, grads.norm)
+            coefficient = _coefficient(threshold, grads.norm)
+            result = ClipResult(grads.norm, threshold, coefficient)
+            grads.scale_(coefficient)
+            return result
+        grads.require_names("AutoClip with groups")
+        norm, groups = grads.norm, self._grouping.members(grads.names, grads.all_names)
+        self._check_restored(groups)
+        thresholds, coefficients = [], [1.0] * len(grads.names)
+        for group, members in groups.items():
+            group_norm = math.hypot(*(grads.norms[index] for index in members))
+            thresholds.append(self._threshold(group, group_norm))
+            for index in members:
+                coefficients[index] = _coefficient(thresholds[-1], group_norm)
+        grads.scale_each_(coefficients)
+        return ClipResult(norm, math.hypot(*thresholds), grads.coefficient())
+
+    def _threshold(self, group: str, norm: float) -> float:
+        """Records the group's norm and returns its threshold."""
+        history = self._histories.get(group)
+        if history is None:
+            history = self._histories[group] = StreamingPercentile(self._window)
+        if norm > 0:
+            history.add(norm)
+        return history.percentile(self.p) if len(history) else math.inf
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "p": self.p,
+            "window": self._window,
+            "groups": None if self._grouping is None else self._grouping.setting,
+            "history": {group: as_tensor(history.values) for group, history in self._histories.items()},
+        }
+
+    def _restore(self, state: State) -> None:
+        state.expect("window", self._window)
+        state.expect("groups", None if self._grouping is None else self._grouping.setting)
+        histories = {
+            group: StreamingPercentile(self._window, values) for group, values in state.histories("history").items()
+        }
+        if self._grouping is None and set(histories) - {WHOLE}:
+            raise ValueError(f"history: expected norms of {WHOLE!r}, got those of {', '.join(histories)}")
+        self.p = state.get("p")
+        self._histories = histories
+        self._restored = set() if self._grouping is None else set(histories)
+
+
+def _coefficient(threshold: float, norm: float) -> float:
+    return threshold / norm if threshold < norm else 1.0

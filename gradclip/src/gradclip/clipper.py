@@ -1,0 +1,226 @@
+"""What every clipping strategy has in common: one call per optimizer step, one result, one state."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gradclip.checks import check_choice
+from gradclip.gradients import Gradients, Parameters
+from gradclip.state import VERSION, State
+
+if TYPE_CHECKING:
+    from gradclip.attachment import Attachment
+
+ON_NONFINITE = ("skip", "raise", "zero")
+LARGEST_NORM = 1e150
+"""Norms from here on count as infinite: the strategies square them, in float64."""
+
+
+class NonFiniteGradientError(ArithmeticError):
+    """A gradient holds NaN or infinity, and the clipper was told to raise."""
+
+
+class ClipResult:
+    """What a clipper measured and did in one step.
+
+    Reading a field waits for the device where the value was left there; `values` holds all four as they are.
+    """
+
+    __slots__ = ("values",)
+
+    def __init__(
+        self,
+        grad_norm: float | Tensor,
+        threshold: float | Tensor = math.inf,
+        coefficient: float | Tensor = 1.0,
+        should_step: bool | Tensor = True,
+    ) -> None:
+        self.values = (grad_norm, threshold, coefficient, should_step)
+
+    @property
+    def grad_norm(self) -> float:
+        """L2 norm of the gradient over all parameters, before clipping."""
+        return float(self.values[0])
+
+    @property
+    def threshold(self) -> float:
+        """The largest norm let through; inf where the norm isn't bounded, NaN where the gradient isn't finite."""
+        return float(self.values[1])
+
+    @property
+    def coefficient(self) -> float:
+        """What the norm was multiplied by: min(1, threshold / grad_norm) where the whole gradient is scaled."""
+        return float(self.values[2])
+
+    @property
+    def should_step(self) -> bool:
+        """False where the step is to be left out: the gradient holds NaN or infinity, or the strategy says so."""
+        return bool(self.values[3])
+
+    @property
+    def clipped(self) -> bool:
+        """Whether the gradient was made smaller."""
+        return self.coefficient < 1.0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ClipResult) and self.values == other.values
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        norm, threshold, coefficient, should_step = self.values
+        return f"ClipResult({norm=}, {threshold=}, {coefficient=}, {should_step=})"
+
+
+class Clipper(ABC):
+    """A clipping strategy.
+
+    Call `clip_` once per optimizer step: after accumulation, after the all-reduce of several processes and after
+    unscaling, before `optimizer.step()`. Or `attach` it to the optimizer, which then does so by itself.
+
+    A gradient that holds NaN or infinity never enters a memory: what the strategy does next is as if that step had not
+    been. A zero gradient passes and is not recorded either.
+
+    Args:
+        on_nonfinite: what to do with a gradient that holds NaN or infinity. "skip": leave it as it is and say
+            `should_step=False`; "raise": raise NonFiniteGradientError; "zero": set the whole gradient to zero.
+    """
+
+    needs_max: bool = False
+    """Whether the strategy reads the largest magnitudes too."""
+    per_tensor: bool = False
+    """Whether it reads the norms of single tensors."""
+    on_device: bool = False
+    """Whether it leaves its results on the device."""
+
+    def __init__(self, on_nonfinite: str = "skip") -> None:
+        self.on_nonfinite = check_choice("on_nonfinite", on_nonfinite, ON_NONFINITE)
+        self.nonfinite_steps = 0
+        """How many gradients held NaN or infinity."""
+        self._restored: set[str] = set()  # names of a restored memory, until they have met the gradients'
+
+    @torch.no_grad()
+    def clip_(self, parameters: Parameters) -> ClipResult:
+        """Clips the gradients of `parameters` in place.
+
+        Args:
+            parameters: a tensor, tensors, or (name, tensor) pairs as `model.named_parameters()` gives them.
+
+        Raises:
+            ValueError: there are no parameters, or none of them has a gradient, or the strategy needs names.
+            TypeError: `parameters` holds something else than tensors or (name, tensor) pairs.
+            NonFiniteGradientError: the gradient holds NaN or infinity, and `on_nonfinite` is "raise".
+        """
+        grads = Gradients(parameters, None, self.needs_max, self.per_tensor)
+        result = self.apply(grads)
+        grads.flush()
+        return result
+
+    def apply(self, grads: Gradients) -> ClipResult:
+        """As `clip_`, on gradients that were collected before; a common factor is left to `grads.flush()`."""
+        if grads.norm < LARGEST_NORM:
+            return self._clip(grads)
+        self.nonfinite_steps += 1
+        if self.on_nonfinite == "raise":
+            raise NonFiniteGradientError(f"the gradient holds NaN or infinity in {', '.join(grads.nonfinite())}")
+        if self.on_nonfinite == "zero":
+            norm = grads.norm
+            torch._foreach_zero_(grads.entries())
+            return ClipResult(norm, math.nan, 0.0)
+        return ClipResult(grads.norm, math.nan, should_step=False)
+
+    @abstractmethod
+    def _clip(self, grads: Gradients) -> ClipResult:
+        """Changes finite gradients in place and updates the strategy's memory."""
+
+    def attached_to(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027 (most strategies do nothing)
+        """Is told which optimizer it was attached to; for strategies that read the optimizer's state."""
+
+    def attach(
+        self, optimizer: torch.optim.Optimizer, parameters: Parameters | None = None, fold: bool = True
+    ) -> "Attachment":
+        """Clips in each `optimizer.step()` from now on; see `gradclip.attachment`.
+
+        Args:
+            optimizer: its parameters are clipped.
+            parameters: `model.named_parameters()`, for strategies that need names.
+            fold: let a fused optimizer multiply, which saves a pass over the gradients.
+        """
+        from gradclip.attachment import Attachment
+
+        return Attachment(self, optimizer, parameters, fold)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values: loads with `torch.load(weights_only=True)`."""
+        name = type(self).__name__
+        return {"strategy": name, "version": VERSION, "nonfinite_steps": self.nonfinite_steps, **self._state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned; where it raises, nothing has changed.
+
+        Raises:
+            ValueError: the state is another strategy's, another version's, or doesn't fit; the message names the field.
+
+        What may be changed between steps (`p`, `max_norm`) is restored, as an optimizer's learning rate is; other
+        settings are the constructor's, and those that shape the memory (`window`, `groups`) have to be the same.
+        """
+        fields = State(state, type(self).__name__)
+        nonfinite_steps = fields.count("nonfinite_steps")
+        try:
+            self._restore(fields)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        self.nonfinite_steps = nonfinite_steps
+
+    def _check_restored(self, names: Collection[str]) -> None:
+        """Raises ValueError where a restored memory, kept by name, has none of these names."""
+        if self._restored and self._restored.isdisjoint(names):
+            raise ValueError(
+                f"parameters: none of them has a name of the restored state, such as {min(self._restored)!r};"
+                f" they are called {', '.join(list(names)[:3])}, ..."
+            )
+        self._restored = set()
+
+    def _state(self) -> dict[str, Any]:
+        """The strategy's own fields of the state."""
+        return {}
+
+    def _restore(self, state: State) -> None:  # noqa: B027 (most strategies do nothing)
+        """Reads them back: all of them before the first one is kept."""
+
+
+class NormClipper(Clipper):
+    """Bounds the norm of the whole gradient by a threshold, g <- g * min(1, threshold / ||g||), without epsilon.
+
+    A gradient below the threshold is not touched, so it stays bit-identical.
+    """
+
+    def _clip(self, grads: Gradients) -> ClipResult:
+        norm = grads.norm
+        threshold = self._threshold(norm)
+        if threshold < norm:
+            grads.scale_(threshold / norm)
+        return ClipResult(norm, threshold, min(1.0, threshold / norm) if norm > 0 else 1.0)
+
+    @abstractmethod
+    def _threshold(self, grad_norm: float) -> float:
+        """The threshold of this step; records `grad_norm` (finite, perhaps zero) where the strategy has a memory."""
+
+
+class TensorClipper(Clipper):
+    """Works tensor by tensor: needs parameters with names, which are the keys of its memory."""
+
+    per_tensor = True
+
+    def _clip(self, grads: Gradients) -> ClipResult:
+        grads.require_names(type(self).__name__)
+        self._check_restored(grads.all_names)
+        return self._clip_tensors(grads)
+
+    @abstractmethod
+    def _clip_tensors(self, grads: Gradients) -> ClipResult:
+        """As `_clip`, with names."""

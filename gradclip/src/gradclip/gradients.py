@@ -1,0 +1,238 @@
+"""The gradients of one step: measured in one fused pass, changed in place."""
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradclip.tensors import alike, is_dtensor, multiply_, tensor_norms
+
+Parameters = Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
+"""A tensor, tensors (`model.parameters()`), or pairs of name and tensor (`model.named_parameters()`)."""
+
+SMALLEST_SAFE_NORM = 1e-15
+"""Below it, squares of float32 entries lose bits (they are subnormal below 1e-19 squared)."""
+WRAPPERS = re.compile(r"^module\.|\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What DDP, torch.compile and others put before parameters' names; a memory that is kept by name shouldn't see it."""
+
+
+class Gradients:
+    """The gradients of one step, their norms, and what was done to them.
+
+    Parameters without a gradient are left out, and one that is listed twice counts once. Sparse gradients are coalesced
+    and stand for their values; of complex ones, real and imaginary parts count as entries; of DTensors (FSDP2), the
+    norms are of the whole tensors and the entries those of this process.
+
+    Args:
+        parameters: tensors or (name, tensor) pairs.
+        grad_scale: the gradients are larger by this factor, as under `torch.amp.GradScaler`; a tensor.
+        with_max: measure the largest magnitudes too, in the same synchronisation.
+        per_tensor: measure each norm exactly, also those that are tiny beside the others.
+
+    Raises:
+        ValueError: there are no parameters, none has a gradient, two have one name, or a gradient is of a layout that
+            can't be scaled.
+        TypeError: an item is neither a tensor nor a (name, tensor) pair.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        grad_scale: Tensor | None = None,
+        with_max: bool = False,
+        per_tensor: bool = False,
+    ) -> None:
+        items = [parameters] if isinstance(parameters, Tensor) else as_list(parameters)
+        if not items:
+            raise ValueError("parameters: got none (a generator such as model.parameters() is exhausted after one use)")
+        self.named = isinstance(items[0], tuple)
+        self.all_names: list[str] = []
+        """Those without a gradient among them."""
+        self.names: list[str] = []
+        self.parameters: list[Tensor] = []
+        self.tensors: list[Tensor] = []  # what is changed in place: dense, real, of this process
+        self._sources: list[Tensor] = []  # what is measured: as `tensors`, but DTensors whole
+        self._special: str | None = None  # the first sparse, complex or distributed one
+        self._add_all(items)
+        if not self.tensors:
+            raise ValueError(f"parameters: none of the {len(items)} has a gradient; call loss.backward() first")
+        self._with_max = with_max
+        self._per_tensor = per_tensor
+        self.factor: float | Tensor = 1.0
+        """What `flush` still has to multiply all tensors by."""
+        self.grad_scale = grad_scale
+        """What all tensors are too large by; None from `entries` on."""
+        self._norms: list[float] | None = None
+        self._max: list[float] = []
+        self._initial_norm: float | None = None
+
+    def _add_all(self, items: list[Tensor] | list[tuple[str, Tensor]]) -> None:
+        seen: dict[int, Tensor] = {}  # keeps them alive: the identity of a gradient that is replaced could be reused
+        for position, item in enumerate(items):
+            name, parameter = item if isinstance(item, tuple) and len(item) == 2 else (f"parameter {position}", item)
+            if not isinstance(parameter, Tensor) or not isinstance(name, str):
+                raise TypeError(f"parameters: expected tensors or (name, tensor) pairs, got {type(item).__name__}")
+            name = WRAPPERS.sub("", name)
+            self.all_names.append(name)
+            grad = parameter.grad
+            if grad is None or grad.numel() == 0 or id(grad) in seen or id(parameter) in seen:
+                continue
+            seen[id(grad)], seen[id(parameter)] = grad, parameter
+            source = self._writable(name, parameter, grad)
+            self.names.append(name)
+            self.parameters.append(parameter)
+            self._sources.append(source)
+            self.tensors.append(source.to_local() if is_dtensor(source) else source)
+
+    def _writable(self, name: str, parameter: Tensor, grad: Tensor) -> Tensor:
+        """A dense real tensor that shares the gradient's memory."""
+        if grad.layout == torch.sparse_coo:
+            self._special = self._special or f"{name}'s is sparse"
+            if not grad.is_coalesced():
+                parameter.grad = grad = grad.coalesce()
+            grad = grad._values()
+        elif grad.layout != torch.strided:
+            raise ValueError(f"parameters: the gradient of {name} has the layout {grad.layout}; expected dense or COO")
+        elif 0 in grad.stride() and not is_dtensor(grad):  # an expanded tensor can't be written to
+            parameter.grad = grad = grad.contiguous()
+        if is_dtensor(grad):
+            self._special = self._special or f"{name}'s is distributed"
+        if grad.is_complex():
+            self._special = self._special or f"{name}'s is complex"
+            if grad.is_conj():
+                parameter.grad = grad = grad.resolve_conj()
+            grad = torch.view_as_real(grad)
+        return grad
+
+    @property
+    def norms(self) -> list[float]:
+        """The L2 norm of each tensor as it is now. The first reading makes the host wait for the device, once."""
+        if self._norms is None:
+            self.flush()
+            self._norms = self._measure()
+            if self._initial_norm is None:
+                self._initial_norm = math.hypot(*self._norms)
+        return self._norms
+
+    @property
+    def norm(self) -> float:
+        """The L2 norm over all tensors as they are now."""
+        return math.hypot(*self.norms)
+
+    @property
+    def max_abs(self) -> list[float]:
+        """The largest magnitude in each tensor as it is now."""
+        if not self._max:
+            self._with_max, self._norms = True, None
+        return self._max if self.norms else []
+
+    def _measure(self) -> list[float]:
+        values = [tensor_norms(self._sources)]
+        if self._with_max:
+            values.append(tensor_norms(self._sources, math.inf))
+        flat = torch.cat(values)
+        numbers = (flat if self.grad_scale is None else flat / self.grad_scale).tolist()
+        norms, self._max = numbers[: len(self.tensors)], numbers[len(self.tensors) :]
+        if self._per_tensor or not SMALLEST_SAFE_NORM <= math.hypot(*norms) < math.inf:
+            self._measure_again(norms)
+        return norms
+
+    def _measure_again(self, norms: list[float]) -> None:
+        """In float64, those whose squares may have over- or underflown in float32; rarely, there are some."""
+        unsafe = [index for index, norm in enumerate(norms) if not SMALLEST_SAFE_NORM <= norm < math.inf]
+        if unsafe:
+            exact = tensor_norms([self._sources[index] for index in unsafe], dtype=torch.float64)
+            values = (exact if self.grad_scale is None else exact / self.grad_scale).tolist()
+            for index, value in zip(unsafe, values, strict=True):
+                norms[index] = value
+
+    def device_norm(self) -> Tensor:
+        """The L2 norm over all tensors as they are now, a float64 scalar; nobody waits for the device."""
+        self.flush()
+        total = torch.linalg.vector_norm(tensor_norms(self._sources), dtype=torch.float64)
+        return total if self.grad_scale is None else total / self.grad_scale
+
+    def scale_(self, factor: float | Tensor) -> None:
+        """Multiplies all tensors by one factor: at the next `flush`, or in the optimizer's step."""
+        if isinstance(factor, Tensor):
+            self.flush()
+            self._norms, self._max = None, []
+            self.factor = factor
+        elif factor != 1.0:
+            self._norms = [norm * factor for norm in self.norms]
+            self._max = [largest * factor for largest in self._max]
+            self.factor = self.factor * factor
+
+    def scale_each_(self, factors: list[float]) -> None:
+        """Multiplies each tensor by its own factor; those with the factor 1 are not touched."""
+        self.flush()
+        changed = [(tensor, factor) for tensor, factor in zip(self.tensors, factors, strict=True) if factor != 1.0]
+        if changed:
+            multiply_([tensor for tensor, _ in changed], [factor for _, factor in changed])
+            self._norms = [norm * factor for norm, factor in zip(self.norms, factors, strict=True)]
+            self._max = []
+
+    def entries(self) -> list[Tensor]:
+        """The tensors, to be changed entry by entry: multiplied and unscaled. Their norms are unknown from now on."""
+        self.flush()
+        if self.grad_scale is not None:
+            self.factor, self.grad_scale = self.grad_scale.double().reciprocal(), None
+            self.flush()
+        self._norms, self._max = None, []
+        return self.tensors
+
+    def flush(self) -> None:
+        """Multiplies by what `scale_` has left open."""
+        factor, self.factor = self.factor, 1.0
+        if isinstance(factor, Tensor):
+            for group in alike(self.tensors).values():
+                tensors = [self.tensors[index] for index in group]
+                torch._foreach_mul_(tensors, factor.to(tensors[0].device))
+        elif factor != 1.0:
+            multiply_(self.tensors, [factor] * len(self.tensors))
+
+    def coefficient(self) -> float | Tensor:
+        """The norm now, divided by the norm at first: what all that was done multiplied it by.
+
+        A 0-d tensor where it isn't known yet and reading it would make the host wait for a device.
+        """
+        before = self._initial_norm
+        if not before:
+            return 1.0
+        if self._norms is None and self.tensors[0].device.type != "cpu":
+            return self.device_norm() / before
+        return self.norm / before
+
+    def nonfinite(self) -> list[str]:
+        """Names of the tensors that hold NaN or infinity."""
+        return [name for name, norm in zip(self.names, self.norms, strict=True) if not math.isfinite(norm)]
+
+    def require_names(self, strategy: str) -> None:
+        """Raises ValueError unless the parameters came with names."""
+        if not self.named:
+            raise ValueError(
+                f"parameters: {strategy} works tensor by tensor and needs names; pass model.named_parameters()"
+            )
+        if len(set(self.names)) < len(self.names):
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise ValueError(f"parameters: {twice!r} is the name of two of them; {strategy} keeps its memory by name")
+
+    def require_plain(self, strategy: str) -> None:
+        """Raises ValueError where a gradient is sparse, complex or distributed."""
+        if self._special is not None:
+            raise ValueError(f"parameters: {strategy} needs dense, real gradients on one process, but {self._special}")
+
+
+def as_list(parameters: object) -> list[Any]:
+    """Parameters as a list.
+
+    Raises:
+        TypeError: they can't be iterated over; a model is no list of parameters.
+    """
+    if isinstance(parameters, torch.nn.Module) or not isinstance(parameters, Iterable):
+        name = type(parameters).__name__
+        raise TypeError(f"parameters: expected model.parameters() or model.named_parameters(), got {name}")
+    return list(parameters)

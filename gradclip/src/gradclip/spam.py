@@ -1,0 +1,93 @@
+"""The spike clip of SPAM (Huang et al., 2025)."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradclip.checks import check_choice, check_decay, check_positive
+from gradclip.clipper import ClipResult, TensorClipper
+from gradclip.gradients import Gradients
+from gradclip.state import State
+from gradclip.tensors import zeros_like
+
+
+class SpikeClip(TensorClipper):
+    """Bounds the square of each entry by a multiple of the running mean of that entry's squares.
+
+    Where g_i^2 > theta * V_i and V_i > 0: g_i <- sign(g_i) * sqrt(theta * V_i). V is the second moment before this
+    step: its own, V <- beta2 * V + (1 - beta2) * g^2 with the clipped g, or the one that Adam keeps anyway.
+
+    Args:
+        theta: the multiple, > 0.
+        beta2: decay of its own mean, in [0, 1).
+        second_moment: "own", or "optimizer": the `exp_avg_sq` of the optimizer that the clipper is attached to.
+        on_nonfinite: see `Clipper`.
+
+    Reference: T. Huang et al., "SPAM: Spike-Aware Adam with Momentum Reset for Stable LLM Training", ICLR 2025,
+    equation 1.
+    State: V, as large as the parameters; none with the optimizer's. Cost: some four passes; needs names.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; in use, "optimizer" without an attached optimizer that
+            keeps `exp_avg_sq`, or a restored V of another shape than its parameter.
+    """
+
+    def __init__(
+        self, theta: float = 5000.0, beta2: float = 0.999, second_moment: str = "own", on_nonfinite: str = "skip"
+    ) -> None:
+        super().__init__(on_nonfinite)
+        self.theta = check_positive("theta", theta)
+        self.beta2 = check_decay("beta2", beta2)
+        self.second_moment = check_choice("second_moment", second_moment, ("own", "optimizer"))
+        self._own: dict[str, Tensor] = {}
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._stepped: set[str] = set()  # parameters that the optimizer must have a state of
+
+    def attached_to(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def _clip_tensors(self, grads: Gradients) -> ClipResult:
+        grads.require_plain("SpikeClip")
+        norm = grads.norm
+        moments = [self._moment(name, p) for name, p in zip(grads.names, grads.parameters, strict=True)]
+        for name, tensor, moment in zip(grads.names, grads.entries(), moments, strict=True):
+            if moment is not None:
+                limit = torch.where(moment > 0, (self.theta * moment).sqrt(), math.inf)
+                tensor.copy_(torch.clamp(tensor.to(moment.dtype), -limit, limit))
+            if self.second_moment == "own":
+                if moment is None:
+                    moment = self._own[name] = zeros_like(tensor)
+                grad = tensor.to(moment.dtype)
+                moment.mul_(self.beta2).addcmul_(grad, grad, value=1 - self.beta2)
+        return ClipResult(norm, coefficient=grads.coefficient())
+
+    def _moment(self, name: str, parameter: Tensor) -> Tensor | None:
+        """V of a parameter; None before its first step."""
+        if self.second_moment == "own":
+            moment = self._own.get(name)
+            if moment is not None and moment.shape != parameter.shape:
+                raise ValueError(f"second_moment[{name!r}]: has shape {moment.shape}, the parameter {parameter.shape}")
+            if moment is not None and moment.device != parameter.device:  # restored from a file
+                moment = self._own[name] = moment.to(parameter.device)
+            return moment
+        if self._optimizer is None:
+            raise ValueError("second_moment: 'optimizer' needs an optimizer; call clipper.attach(optimizer)")
+        moment = self._optimizer.state.get(parameter, {}).get("exp_avg_sq")
+        if moment is None and name in self._stepped:
+            kind = type(self._optimizer).__name__
+            raise ValueError(f"second_moment: {kind} keeps no exp_avg_sq; use 'own', or an optimizer of Adam's kind")
+        self._stepped.add(name)
+        return moment
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "second_moment": self.second_moment,
+            "moments": {name: moment.clone() for name, moment in self._own.items()},
+        }
+
+    def _restore(self, state: State) -> None:
+        state.expect("second_moment", self.second_moment)
+        self._own = state.tensors("moments")
+        self._restored = set(self._own)

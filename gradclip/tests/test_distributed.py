@@ -1,0 +1,64 @@
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import processes
+import pytest
+from gradclip.adagc import AdaGC
+from gradclip.value import ValueClip
+
+from gradclip import AutoClip
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """What the two processes of a torchrun saw."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        [*command, processes.__file__, str(folder)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "clipper"),
+    [
+        ("ddp", AutoClip(p=25)),
+        ("fsdp", AutoClip(p=25)),
+        ("fsdp tensor", AutoClip(p=25, groups="tensor")),
+        ("fsdp adagc", AdaGC(warmup=3)),
+    ],
+)
+def test_both_ranks_agree_with_one_process_on_the_joined_batch(ranks, case, clipper):
+    assert ranks[0][case] == ranks[1][case]
+    alone = processes.train(processes.network(), clipper, slice(None))
+    np.testing.assert_allclose(ranks[0][case], alone, rtol=2e-5)
+    assert any(coefficient < 1 for _, _, coefficient in alone)
+
+
+@pytest.mark.slow
+def test_clipping_by_value_works_on_shards(ranks):
+    alone = processes.train(processes.network(), ValueClip(0.1), slice(None))
+    np.testing.assert_allclose([row[0] for row in ranks[0]["fsdp value"]], [row[0] for row in alone], rtol=2e-5)
+    assert ranks[0]["fsdp value"] == ranks[1]["fsdp value"]
+    assert all(math.isinf(threshold) for _, threshold, _ in alone)
+
+
+@pytest.mark.slow
+def test_a_nan_on_one_rank_skips_the_step_on_all(ranks):
+    assert ranks[0]["skips"] and ranks[1]["skips"]
+
+
+@pytest.mark.slow
+def test_what_needs_whole_units_refuses_shards(ranks):
+    assert all(
+        "AGC needs dense, real gradients on one process, but 0.weight's is distributed" in r["refusal"] for r in ranks
+    )

@@ -1,0 +1,1 @@
+"""From the command line and its settings to objects."""

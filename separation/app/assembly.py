@@ -1,0 +1,222 @@
+"""Settings to objects: builds what the files under conf/ describe, and turns what goes wrong into sentences."""
+
+import inspect
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from separation.data.corpora.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID, Corpus
+from separation.data.drawn_mixtures import DrawnMixtures
+from separation.data.listed_mixtures import ListedMixtures
+from separation.data.mixtures import Data, MixtureList
+from separation.data.sample_store import open_store
+from separation.errors import InputError, check_count
+from separation.model.features import Stft
+from separation.model.losses import Loss, ScaledLoss
+from separation.model.networks import allow_tf32, pick_device
+from separation.model.separators import Separator
+from separation.runs import checkpoint
+from separation.runs.run_folder import RunFolder
+from separation.training.processes import Processes
+from separation.training.step import Precision, TrainingParts
+
+ALLOWED_TARGETS = {
+    "data": "separation.data.",
+    "mixing": "separation.data.mixtures.Mixing",
+    "stft": "separation.model.features.Stft",
+    "model.network": "separation.model.networks.",
+    "model.loss": "separation.model.losses.",
+    "model.separator": "separation.model.separators.",
+    "clip": "gradclip.",
+    "optimizer": "torch.optim.",
+    "trainer": "separation.training.trainer.Trainer",
+    "evaluation": "separation.evaluation.evaluator.EvaluationSettings",
+}
+"""What the settings under each key may build: a run folder's config may come from a stranger."""
+CHAIN = "gradclip.chain.Chain"
+
+
+def build(config: DictConfig, key: str, **arguments: Any) -> Any:
+    """Instantiates the settings under `key`.
+
+    Args:
+        config: the whole configuration.
+        arguments: passed on to the target.
+
+    Raises:
+        InputError: a value is missing, unknown or not allowed, or the target is no class of ours.
+    """
+    node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig):
+        raise InputError(f"{key}={node}: expected settings with a _target_, as in the files under conf/{key}")
+    _check_target(OmegaConf.to_container(node, resolve=True, throw_on_missing=True), key, ALLOWED_TARGETS[key])
+    try:
+        return instantiate(node, **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from error
+        if isinstance(cause, ValueError | TypeError):
+            # The clipping library names the argument first ("p: expected ..."): make it the key ("clip.p: ...").
+            joint = "." if re.match(r"\w+: ", str(cause)) else ": "
+            given = ", ".join(f"{name!s}={value}" for name, value in node.items() if not str(name).startswith("_"))
+            remark = f" (given: {given})" if isinstance(cause, TypeError) else ""
+            raise InputError(f"{key}{joint}{cause}{remark}") from error
+        raise
+
+
+def _check_target(node: Any, key: str, prefix: str) -> None:
+    """Raises InputError unless the settings build one thing, and that of the kind that the key is for.
+
+    A chain of clippers has members of its own kind.
+    """
+    target = str(node.pop("_target_", None))
+    if not _is_allowed(target, prefix):
+        raise InputError(f"{key}._target_={target}: expected a choice of {prefix}; see conf/")
+    if target == CHAIN and isinstance(node.get("clippers"), dict):
+        for name, member in node.pop("clippers").items():
+            if not isinstance(member, dict):
+                raise InputError(f"{key}.clippers.{name}={member}: expected settings with a _target_")
+            _check_target(member, f"{key}.clippers.{name}", prefix)
+    if re.search(r'"_\w+_": ', json.dumps(node, default=str)):
+        raise InputError(f"{key}: keys with underscores at both ends, such as _args_, are not allowed below it")
+
+
+def _is_allowed(target: str, prefix: str) -> bool:
+    """Whether a name leads to a class (or a network's builder) that a module with this prefix defines itself."""
+    if not target.startswith(prefix):
+        return False
+    try:
+        found = get_object(target)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    kind = inspect.isfunction(found) if prefix == ALLOWED_TARGETS["model.network"] else inspect.isclass(found)
+    return kind and f"{found.__module__}.{found.__name__}".startswith(prefix)
+
+
+def build_corpus(config: DictConfig) -> Corpus:
+    """The corpus, without looking at its files.
+
+    Raises:
+        InputError: it was told other mixtures than those that are to be made.
+    """
+    mixing = build(config, "mixing")
+    for key in ("num_sources", "mode"):
+        if key in config.data and config.data[key] != getattr(mixing, key):
+            raise InputError(
+                f"data.{key}={config.data[key]}: must equal mixing.{key}={getattr(mixing, key)}; give it for both"
+            )
+    return build(config, "data")
+
+
+def build_data(config: DictConfig, corpus: Corpus | None = None) -> Data:
+    """Opens the corpus's sample store (built first where there is none) and its mixture lists.
+
+    Only the training list depends on the run's seed: every run is validated and tested on the same mixtures.
+
+    Args:
+        corpus: what `build_corpus` gave, if it was called before.
+    """
+    corpus = corpus or build_corpus(config)
+    mixing = build(config, "mixing")
+    if config.model.num_sources != mixing.num_sources:
+        raise InputError(
+            f"model.num_sources={config.model.num_sources}: must equal mixing.num_sources={mixing.num_sources}"
+        )
+    store = open_store(corpus)
+    lists = corpus.mixture_lists({utterance.name for utterance in store.utterances})
+    splits = {utterance.split for utterance in store.utterances}
+
+    def mixtures(split: str, count: int | None, seed: int | None = None) -> MixtureList:
+        if split in lists:
+            return ListedMixtures(store, split, mixing, lists[split], count, seed)
+        return DrawnMixtures(store, split, mixing, count, seed or 0)
+
+    return Data(
+        train=mixtures(TRAIN, corpus.num_train, config.seed),
+        valid=mixtures(VALID, corpus.num_valid),
+        tests=[mixtures(split, corpus.num_test) for split in (TEST, TEST_UNKNOWN) if split == TEST or split in splits],
+        corpus=corpus,
+        lists=lists,
+    )
+
+
+def build_loss(config: DictConfig) -> Loss:
+    """The training loss, in the units that were asked for."""
+    loss: Loss = build(config, "model.loss")
+    scales = config.trainer.loss_scale, config.trainer.magnitude_scale
+    return loss if scales == (1.0, 1.0) else ScaledLoss(loss, *scales)
+
+
+def build_parts(config: DictConfig, device: torch.device, processes: Processes) -> TrainingParts:
+    """What a training run holds, with the initial values of its seed."""
+    if processes.count > config.trainer.batch_size:
+        raise InputError(
+            f"trainer.batch_size={config.trainer.batch_size}: each of the {processes.count} processes needs an excerpt;"
+            f" take {processes.count} or more"
+        )
+    data = build_data(config)
+    torch.manual_seed(config.seed)
+    network = build(config, "model.network").to(device)
+    optimizer = build(config, "optimizer", params=network.parameters())
+    if not isinstance(optimizer, torch.optim.Optimizer) or _needs_closure(optimizer):
+        raise InputError(
+            f"optimizer._target_={config.optimizer._target_}: doesn't take steps from given gradients; see"
+            " torch.optim for one that does, such as torch.optim.Adam"
+        )
+    if processes.rank:  # every process has the same network, but its own dropout
+        torch.manual_seed(config.seed + processes.rank * 2**40)
+    return TrainingParts(
+        replica=processes.wrap(network),
+        network=network,
+        loss=build_loss(config),
+        clipping=build(config, "clip").attach(optimizer, network.named_parameters(), config.trainer.fold_clipping),
+        optimizer=optimizer,
+        stft=build(config, "stft"),
+        data=data,
+        device=device,
+        precision=Precision(config.trainer.precision, device),
+        processes=processes,
+    )
+
+
+def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it computes gradients itself, several times a step, as LBFGS does."""
+    return inspect.signature(type(optimizer).step).parameters["closure"].default is inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A run's best network, ready to separate."""
+
+    network: nn.Module
+    separator: Separator
+    stft: Stft
+    device: torch.device
+
+
+def load_model(folder: RunFolder, config: DictConfig) -> TrainedModel:
+    """Builds a run's network and restores its best checkpoint.
+
+    Raises:
+        InputError: the checkpoint is damaged or doesn't fit the settings.
+    """
+    device = pick_device(config.device)
+    allow_tf32(False)  # scores are of the network as it is
+    network = build(config, "model.network").to(device)
+    checkpoint.load_network(folder.best, network, device)
+    return TrainedModel(network.eval(), build(config, "model.separator"), build(config, "stft"), device)
+
+
+def set_threads(config: DictConfig) -> None:
+    """Limits torch to `threads` CPU threads."""
+    if config.threads is not None:
+        check_count("threads", config.threads, maximum=1024)
+        torch.set_num_threads(config.threads)

@@ -1,0 +1,1 @@
+"""What is wrong with a corpus: measured, put in sentences, reported."""

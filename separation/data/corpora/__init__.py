@@ -1,0 +1,1 @@
+"""Corpora: one file each, and what several of them share."""

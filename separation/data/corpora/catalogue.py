@@ -1,0 +1,114 @@
+"""Corpora that are a list of audio files, and perhaps lists of mixtures of them."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from separation.data import audio
+from separation.data.corpora import file_corpus
+from separation.data.corpora.corpus import TRAIN, ListedMixture, Recording
+from separation.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class Entry(NamedTuple):
+    """A recording before it is decoded."""
+
+    name: str
+    """Unique in the corpus."""
+    speaker: str
+    split: str
+    paths: tuple[Path, ...]
+    """Its file; the recording is the sum of several."""
+
+
+class Listing(NamedTuple):
+    """What a corpus holds."""
+
+    entries: list[Entry]
+    mixtures: dict[str, list[ListedMixture]]
+    """By split; empty where mixtures are drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainCorpus(file_corpus.FileCorpus):
+    """A corpus each of whose recordings is a file."""
+
+    native_rate: ClassVar[int | None] = None
+    """Rate of its files in Hz; None: any."""
+
+    @abstractmethod
+    def list_files(self) -> Listing:
+        """Finds its files, without opening them.
+
+        Raises:
+            InputError: the folder isn't the corpus's, or a list in it can't be used.
+        """
+
+    @cached_property
+    def listing(self) -> Listing:
+        """What `list_files` found."""
+        return self.list_files()
+
+    def read(self, path: Path) -> np.ndarray:
+        """One file's samples, shape (time,); see `audio.read_mono`."""
+        return audio.read_mono(path, self.sample_rate, self.native_rate)
+
+    def decode(self, entry: Entry) -> np.ndarray:
+        """One recording's samples, shape (time,)."""
+        [path, *others] = entry.paths
+        if not others:
+            return self.read(path)
+        parts = [audio.read_mono(path, self.sample_rate, self.native_rate, may_be_silent=True) for path in entry.paths]
+        names = ", ".join(map(str, entry.paths))
+        if len({len(part) for part in parts}) > 1:
+            raise InputError(f"{names}: differ in length; get them again")
+        total: np.ndarray = np.sum(parts, axis=0)
+        if not total.any():
+            raise InputError(f"{names}: are silent together; replace or remove them")
+        return total
+
+    def fingerprint(self) -> dict[str, Any]:
+        entries = [[*entry[:3], len(entry.paths)] for entry in self.listing.entries]
+        paths = [path for entry in self.listing.entries for path in entry.paths]
+        found = file_corpus.file_fingerprint(file_corpus.corpus_root(self.root), paths)
+        return {"on_error": self.on_error, "entries": entries, "files": found}
+
+    def recordings(self, done: Collection[str] = ()) -> Iterator[Recording]:
+        waiting = [entry for entry in self.listing.entries if entry.name not in done]
+        for entry, samples in file_corpus.decode_all(waiting, self.decode, self.on_error):
+            yield Recording(*entry[:3], samples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedCorpus(PlainCorpus):
+    """A corpus with lists of mixtures.
+
+    Args:
+        dynamic: draw training mixtures of its speakers' utterances instead of those of its list.
+    """
+
+    dynamic: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.dynamic, bool):
+            raise InputError(f"data.dynamic={self.dynamic}: expected true or false")
+
+    def mixture_lists(self, stored: Collection[str]) -> dict[str, list[ListedMixture]]:
+        lists = {split: rows for split, rows in self.listing.mixtures.items() if not (self.dynamic and split == TRAIN)}
+        if self.on_error == "skip":
+            names = set(stored)
+            usable = {split: [row for row in rows if names.issuperset(row.recordings)] for split, rows in lists.items()}
+            count = sum(len(rows) - len(usable[split]) for split, rows in lists.items())
+            if count:
+                log.warning("data.on_error=skip: %d mixtures are left out with their files", count)
+            return usable
+        return lists

@@ -1,0 +1,159 @@
+"""Anybody's recordings: a folder with one sub-folder a speaker."""
+
+import math
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from separation.data import audio
+from separation.data.corpora import file_corpus
+from separation.data.corpora.corpus import TEST, TEST_UNKNOWN, VALID, Recording
+from separation.errors import InputError, check_number
+
+SILENT_PIECE = 1e-2
+"""A piece whose RMS lies 40 dB below that of its file's loudest is a pause, not an utterance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderCorpus(file_corpus.FileCorpus):
+    """Audio files below `root/{speaker}/`, of any rate, channel count and depth of folders.
+
+    Long files are cut to pieces. Of each speaker's files (of the pieces, where there are fewer than three files) a
+    share goes to validation and to test, chosen by name, so that it stays where it is when files are added elsewhere.
+
+    Args:
+        segment_seconds: longest piece.
+        valid_share, test_share: fractions in [0.001, 0.4], rounded up to at least one file a speaker.
+        held_out: speakers that are left out of every split but `test_unknown`.
+    """
+
+    segment_seconds: float = 10.0
+    valid_share: float = 0.1
+    test_share: float = 0.1
+    held_out: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        file_corpus.check_names("data.held_out", self.held_out, "anna")
+        for key in ("valid_share", "test_share"):
+            check_number(f"data.{key}", getattr(self, key), 0.001, 0.4)
+        check_number("data.segment_seconds", self.segment_seconds, 0.1, 3600)
+
+    @property
+    def name(self) -> str:
+        return "folder"
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {
+            "segment_seconds": self.segment_seconds,
+            "shares": [self.valid_share, self.test_share],
+            "held_out": sorted(self.held_out),
+            "on_error": self.on_error,
+            "files": file_corpus.file_fingerprint(file_corpus.corpus_root(self.root), self._paths()),
+        }
+
+    def recordings(self, done: Collection[str] = ()) -> Iterator[Recording]:
+        decoded = file_corpus.decode_all(self._left(done), self._decode, self.on_error)
+        for speaker, items in groupby(decoded, key=lambda item: self._relative(item[0]).parts[0]):
+            divide = self._split_by_file if self._has_files(speaker) else self._split_by_piece
+            for name, split, samples in divide(speaker, items):
+                if name not in done:
+                    yield Recording(name, speaker, split, samples)
+
+    def _left(self, done: Collection[str]) -> list[Path]:
+        """The files that aren't stored whole yet: of the stored ones, the last may lack pieces."""
+        begun = {name.rpartition("#")[0] for name in done}
+        stored = [path for path in self._paths() if self._relative(path).as_posix() in begun]
+        whole = {path for path in stored[:-1] if self._has_files(self._relative(path).parts[0])}
+        return [path for path in self._paths() if path not in whole]
+
+    def _decode(self, path: Path) -> np.ndarray:
+        return audio.read_mono(path, self.sample_rate)
+
+    def _pieces(self, items: Iterable[tuple[Path, np.ndarray]]) -> Iterator[tuple[Path, str, np.ndarray]]:
+        """Files' pieces by name."""
+        for path, samples in items:
+            for number, piece in enumerate(self._cut(samples)):
+                yield path, f"{self._relative(path).as_posix()}#{number}", piece
+
+    def _split_by_file(
+        self, _speaker: str, items: Iterable[tuple[Path, np.ndarray]]
+    ) -> Iterator[tuple[str, str, np.ndarray]]:
+        """One file after another, so that no speaker has to fit in memory."""
+        for path, name, piece in self._pieces(items):
+            yield name, self._splits[path], piece
+
+    def _split_by_piece(
+        self, speaker: str, items: Iterable[tuple[Path, np.ndarray]]
+    ) -> Iterator[tuple[str, str, np.ndarray]]:
+        pieces = [(name, piece) for _, name, piece in self._pieces(items)]
+        splits = self._choose(speaker, sorted(name for name, _ in pieces))
+        for name, piece in pieces:
+            yield name, splits[name], piece
+
+    def _relative(self, path: Path) -> Path:
+        return path.relative_to(self._base)
+
+    def _has_files(self, speaker: str) -> bool:
+        """Whether a speaker has enough of them for every split."""
+        return len(self._files[speaker]) >= 3
+
+    @cached_property
+    def _base(self) -> Path:
+        """The folder that holds the speakers' folders."""
+        return file_corpus.corpus_root(self.root)
+
+    def _files_of(self, folder: Path) -> list[Path]:
+        """A speaker's files, sorted."""
+        return audio.audio_files(folder)
+
+    @cached_property
+    def _files(self) -> dict[str, list[Path]]:
+        """Every speaker's."""
+        folders = sorted(path for path in self._base.iterdir() if path.is_dir() and not path.name.startswith("."))
+        speakers = {folder.name: paths for folder in folders if (paths := self._files_of(folder))}
+        if len(speakers) < 2:
+            found = f"only one speaker ({', '.join(speakers)})" if speakers else "no speaker"
+            raise InputError(
+                f"data.root={self.root}: holds {found}; expected one sub-folder with audio files for each of at least"
+                " two speakers, as in root/anna/*.wav and root/bert/*.wav"
+            )
+        file_corpus.check_held_out(self.held_out, speakers)
+        return speakers
+
+    @cached_property
+    def _splits(self) -> dict[Path, str]:
+        """The split of every file of the speakers that have enough of them."""
+        splits: dict[Path, str] = {}
+        for speaker, paths in self._files.items():
+            if self._has_files(speaker):
+                chosen = self._choose(speaker, sorted(self._relative(path).as_posix() for path in paths))
+                splits |= {path: chosen[self._relative(path).as_posix()] for path in paths}
+        return splits
+
+    def _paths(self) -> list[Path]:
+        return [path for paths in self._files.values() for path in paths]
+
+    def _cut(self, samples: np.ndarray) -> list[np.ndarray]:
+        """Equal pieces no longer than `segment_seconds`, pauses left out."""
+        count = math.ceil(len(samples) / (self.segment_seconds * self.sample_rate))
+        pieces = np.array_split(samples, count)
+        levels = [np.square(piece, dtype=np.float64).mean() ** 0.5 for piece in pieces]
+        loud = [piece for piece, level in zip(pieces, levels, strict=True) if level > SILENT_PIECE * max(levels)]
+        return [audio.trim(piece) for piece in loud]
+
+    def _choose(self, speaker: str, names: list[str]) -> dict[str, str]:
+        """The split of each of a speaker's files or pieces."""
+        if speaker in self.held_out:
+            return dict.fromkeys(names, TEST_UNKNOWN)
+        if len(names) < 3:
+            raise InputError(
+                f"{self._base / speaker}: {len(names)} recordings of at most {self.segment_seconds} s are too few;"
+                " a speaker needs three (to train, validate and test): add some, or lower data.segment_seconds"
+            )
+        return file_corpus.split_names(names, {TEST: self.test_share, VALID: self.valid_share}, "folder", speaker)

@@ -1,0 +1,102 @@
+"""Ready-made mixtures: folders s1, s2, ... of single sources beside one of mixtures, the same file names in each."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from separation.data.audio import AUDIO_SUFFIXES
+from separation.data.corpora import file_corpus
+from separation.data.corpora.catalogue import Entry, Listing
+from separation.data.corpora.corpus import ListedMixture
+from separation.errors import InputError
+
+
+class MixtureTree(NamedTuple):
+    """How a tree is laid out."""
+
+    base: Path
+    """The folder that holds the splits' folders."""
+    num_sources: int
+    """The folders s1, s2, ... of each."""
+    mixture: str
+    """Name of the mixtures' folder."""
+    noise: str | None
+    """Name of the noises' folder, if noise belongs to the mixtures."""
+    speakers: Callable[[str], Sequence[str]]
+    """A mixture's name (without suffix) to its speakers, one a source."""
+
+    @classmethod
+    def like_wham(
+        cls, base: Path, num_sources: int, noise: bool, speakers: Callable[[str], Sequence[str]]
+    ) -> "MixtureTree":
+        """As WHAM! and LibriMix lay it out: mixtures with noise in mix_both, without in mix_clean."""
+        mixture, noises = ("mix_both", "noise") if noise else ("mix_clean", None)
+        return cls(base, num_sources, mixture, noises, speakers)
+
+    @property
+    def parts(self) -> list[str]:
+        """The folders that a mixture is the sum of."""
+        sources = [f"s{number + 1}" for number in range(self.num_sources)]
+        return sources if self.noise is None else [*sources, self.noise]
+
+    def list_splits(self, splits: Mapping[str, Sequence[str]]) -> Listing:
+        """Lists the splits of a tree.
+
+        Args:
+            splits: each split's folders.
+
+        Raises:
+            InputError: a folder is missing, or some files are in one folder and not in another.
+        """
+        listing = Listing([], {split: [] for split in splits})
+        for split, folders in splits.items():
+            for folder in folders:
+                for entries, mixture in self._list_folder(self.base / folder, split):
+                    listing.entries.extend(entries)
+                    listing.mixtures[split].append(mixture)
+        return listing
+
+    def _list_folder(self, folder: Path, split: str) -> Iterator[tuple[list[Entry], ListedMixture]]:
+        """Each mixture and its recordings."""
+        for file in self._files(folder):
+            people = self.speakers(Path(file).stem)
+            if len(people) != self.num_sources:
+                raise InputError(
+                    f"{folder / self.mixture / file}: its name doesn't tell {self.num_sources} speakers; is it another"
+                    " corpus?"
+                )
+            paths = [folder / part / file for part in self.parts]
+            entries = [
+                Entry(path.relative_to(self.base).as_posix(), speaker, split, (path,))
+                for path, speaker in zip(paths, (*people, ""), strict=False)
+            ]
+            names = tuple(entry.name for entry in entries)
+            yield (
+                entries,
+                ListedMixture(
+                    name=Path(file).stem,
+                    sources=names[: self.num_sources],
+                    gains=(1.0,) * len(names),
+                    noise=names[-1] if self.noise is not None else None,
+                    file=folder / self.mixture / file,
+                ),
+            )
+
+    def _files(self, folder: Path) -> list[str]:
+        """Names of the mixtures' files, which every part has."""
+        found = {part: _names(folder / part) for part in (*self.parts, self.mixture)}
+        names = set().union(*found.values())
+        missing = [folder / part / name for part, there in found.items() for name in sorted(names - there)]
+        if missing:
+            raise InputError(
+                f"{folder}: a part of it is missing: there is no {file_corpus.named(missing, ', ')}; generate it again"
+            )
+        return sorted(names)
+
+
+def _names(folder: Path) -> set[str]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; is data.root the corpus's, and whole?")
+    # Names alone: asking for anything else of each of 100,000 files takes minutes on a network's disk.
+    return {name for name in os.listdir(folder) if Path(name).suffix.lower() in AUDIO_SUFFIXES and name[0] != "."}

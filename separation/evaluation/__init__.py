@@ -1,0 +1,1 @@
+"""Scores of separated mixtures, and the separation of long recordings."""

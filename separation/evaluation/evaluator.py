@@ -1,0 +1,243 @@
+"""A trained model to scores: SI-SDR of every source of every test mixture, with oracles and the mixture beside it."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from separation.data import audio
+from separation.data.mixtures import Batch, MixtureList
+from separation.errors import InputError, check_choice, check_count
+from separation.evaluation.bss_eval import bss_eval
+from separation.evaluation import metrics
+from separation.model.assignment import reorder
+from separation.model.features import Stft, features
+from separation.model.separators import ORACLES, Separator, apply_masks, separate
+from separation.runs import atomic_files
+from separation.training.processes import Processes
+
+BSS_EVAL_TAPS = 512
+MIXTURE = "mixture"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How a model is scored.
+
+    Args:
+        metrics: `museval` (its BSS Eval, whose SDR with one tap is the SI-SDR) or `torch` (the same numbers, faster);
+            the oracles are always scored by the latter.
+        bss_eval: adds SDR, SIR and SAR of BSS Eval with 512 taps.
+        batch_size: mixtures at once.
+        num_audio: of each split's first mixtures, so many are written as audio files.
+        progress: show a progress bar.
+    """
+
+    metrics: str
+    bss_eval: bool
+    batch_size: int
+    num_audio: int
+    progress: bool
+
+    def __post_init__(self) -> None:
+        check_choice("metrics", self.metrics, tuple(SI_SDR))
+        check_count("batch_size", self.batch_size)
+        check_count("num_audio", self.num_audio, minimum=0)
+
+
+def si_sdr_by_museval(estimates: Tensor, references: Tensor, num_samples: Tensor) -> np.ndarray:
+    """SI-SDR in dB, shape (batch, source), by museval's one-tap BSS Eval."""
+    scores = [
+        metrics.bss_eval_by_museval(estimate[:, :length].numpy(), reference[:, :length].numpy(), num_taps=1).sdr
+        for estimate, reference, length in zip(estimates, references, num_samples.tolist(), strict=True)
+    ]
+    return np.stack(scores)
+
+
+def si_sdr_by_torch(estimates: Tensor, references: Tensor, num_samples: Tensor) -> np.ndarray:
+    """SI-SDR in dB, shape (batch, source); the zeros after a mixture's end change nothing."""
+    return metrics.si_sdr(estimates, references).numpy()
+
+
+SI_SDR: dict[str, Callable[[Tensor, Tensor, Tensor], np.ndarray]] = {
+    "museval": si_sdr_by_museval,
+    "torch": si_sdr_by_torch,
+}
+BSS_EVAL: dict[str, Callable[[np.ndarray, np.ndarray, int], metrics.BssEval]] = {
+    "museval": metrics.bss_eval_by_museval,
+    "torch": bss_eval,
+}
+
+
+Estimator = Callable[[Batch], Tensor]
+"""Whole mixtures to estimates on the CPU, shape (batch, source, time), zeros after each mixture's end."""
+
+
+@dataclass(frozen=True)
+class ModelEstimator:
+    """What a trained model makes of the mixtures."""
+
+    network: nn.Module
+    """In evaluation mode."""
+    separator: Separator
+    stft: Stft
+    device: torch.device
+    """Where the network is."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        mixture = batch.mixture.to(self.device)
+        estimates = separate(self.network, self.separator, self.stft, mixture, batch.num_samples).cpu()
+        if not estimates.isfinite().all():
+            raise InputError("run: the network's estimates are NaN or infinite; train again with a lower optimizer.lr")
+        return estimates
+
+
+@dataclass(frozen=True)
+class OracleEstimator:
+    """What a mask makes of them that is computed from the references; or the mixture as it is."""
+
+    name: str
+    """A key of `ORACLES`, or "mixture"."""
+    stft: Stft
+
+    def __post_init__(self) -> None:
+        check_choice("oracle", self.name, (*ORACLES, MIXTURE))
+
+    def __call__(self, batch: Batch) -> Tensor:
+        if self.name == MIXTURE:
+            return batch.mixture.unsqueeze(1).expand_as(batch.sources)
+        feats = features(batch.sources, self.stft, batch.noise)
+        return apply_masks(ORACLES[self.name](feats), feats.mixture_stft, self.stft, batch.num_samples)
+
+
+class Evaluator:
+    """Scores one model on lists of mixtures.
+
+    Args:
+        estimator: the model.
+        stft: of the oracles that stand beside it.
+        settings: how.
+        processes: each scores a part of the batches.
+    """
+
+    def __init__(
+        self, estimator: Estimator, stft: Stft, settings: EvaluationSettings, processes: Processes | None = None
+    ) -> None:
+        self.estimator = estimator
+        self.oracles = {name: OracleEstimator(name, stft) for name in ORACLES}
+        self.settings = settings
+        self.processes = processes or Processes()
+
+    def evaluate(self, mixtures: MixtureList) -> list[Row]:
+        """A row for each mixture and source, in the list's order."""
+        # Mixtures of like length make a batch, so that little of it is padding.
+        order = sorted(range(len(mixtures)), key=mixtures.length)
+        batches = [order[i : i + self.settings.batch_size] for i in range(0, len(order), self.settings.batch_size)]
+        batches = batches[self.processes.rank :: self.processes.count]
+        rows: dict[int, list[Row]] = {}
+        # None: hidden where there is no terminal
+        hidden = None if self.settings.progress and self.processes.is_main else True
+        with tqdm(total=sum(map(len, batches)), unit="mixture", desc=mixtures.split, disable=hidden) as bar:
+            for indices in batches:
+                batch = mixtures.whole(indices)
+                rows |= zip(indices, self._rows(mixtures, indices, batch, self._separate(batch)), strict=True)
+                bar.update(len(indices))
+        everyones = {index: own for part in self.processes.gather(rows) for index, own in part.items()}
+        return [row for index in sorted(everyones) for row in everyones[index]]
+
+    def write_examples(self, mixtures: MixtureList, folder: Path) -> None:
+        """Writes the first mixtures' audio: `NAME/mixture.wav`, `NAME/reference_1.wav`, `NAME/estimate_1.wav`, ..."""
+        rate = mixtures.store.sample_rate
+        with ThreadPoolExecutor(1) as thread:  # writes one while the next is separated
+            writing = []
+            for index in range(min(self.settings.num_audio, len(mixtures))):
+                batch = mixtures.whole([index])
+                signals = {"mixture": batch.mixture[0]}
+                for kind, sources in (("reference", batch.sources[0]), ("estimate", self._separate(batch)[0])):
+                    signals |= {f"{kind}_{number}": source for number, source in enumerate(sources, start=1)}
+                writing.append(thread.submit(write_audio, folder / batch.names[0], signals, rate))
+            for written in writing:
+                written.result()
+
+    def _separate(self, batch: Batch) -> Tensor:
+        """Estimates in the references' order, on the CPU, shape (batch, source, time)."""
+        estimates = self.estimator(batch)
+        if estimates.shape[1] != batch.sources.shape[1]:
+            raise InputError(
+                f"mixing.num_sources={batch.sources.shape[1]}: the model separates {estimates.shape[1]} sources"
+            )
+        return reorder(estimates, metrics.best_permutation(estimates, batch.sources))
+
+    def _rows(self, mixtures: MixtureList, indices: list[int], batch: Batch, estimates: Tensor) -> Iterator[list[Row]]:
+        """Each mixture's rows."""
+        score = SI_SDR[self.settings.metrics]
+        mixture = batch.mixture.unsqueeze(1).expand_as(batch.sources)
+        columns = {
+            "input_si_sdr": score(mixture, batch.sources, batch.num_samples),
+            "si_sdr": score(estimates, batch.sources, batch.num_samples),
+        }
+        columns["si_sdr_improvement"] = columns["si_sdr"] - columns["input_si_sdr"]
+        for name, oracle in self.oracles.items():
+            columns[f"oracle_{name}"] = si_sdr_by_torch(oracle(batch), batch.sources, batch.num_samples)
+        for i, index in enumerate(indices):
+            length = int(batch.num_samples[i])
+            extra = self._bss_eval(batch.sources[i, :, :length], estimates[i, :, :length])
+            yield [
+                {
+                    "split": mixtures.split,
+                    "mixture": batch.names[i],
+                    "source": source,
+                    "utterance": utterance.name,
+                    "speaker": utterance.speaker,
+                    "num_samples": length,
+                    **{name: float(values[i, source]) for name, values in columns.items()},
+                    **{name: float(values[source]) for name, values in extra.items()},
+                }
+                for source, utterance in enumerate(mixtures.draw(index).utterances[: batch.sources.shape[1]])
+            ]
+
+    def _bss_eval(self, references: Tensor, estimates: Tensor) -> dict[str, np.ndarray]:
+        if not self.settings.bss_eval:
+            return {}
+        scores = BSS_EVAL[self.settings.metrics](estimates.numpy(), references.numpy(), BSS_EVAL_TAPS)
+        return {f"bss_eval_{name}": values for name, values in scores._asdict().items()}
+
+
+def write_audio(folder: Path, signals: dict[str, Tensor], sample_rate: int) -> None:
+    """Writes a WAV file for each signal, shape (time,)."""
+    for path in (folder, folder.parent):
+        if path.is_symlink():
+            raise InputError(f"{path}: is a link; audio is written into the run's own folder only, so remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, signal in signals.items():
+        audio.write(folder / f"{name}.wav", signal.numpy(), sample_rate)
+
+
+def summarize(rows: list[Row]) -> dict[str, Any]:
+    """Means over a split's mixtures and sources, in dB."""
+    means = {name: fmean(row[name] for row in rows) for name, value in rows[0].items() if isinstance(value, float)}
+    oracle = {name: means.pop(f"oracle_{name}") for name in ORACLES}
+    return {"num_mixtures": len({row["mixture"] for row in rows}), **means, "oracle": oracle}
+
+
+def write_scores(path: Path, rows: list[Row]) -> None:
+    """Writes `scores.csv` whole."""
+    with atomic_files.replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Writes `summary.json` whole."""
+    atomic_files.write_text(path, json.dumps(summary, indent=2) + "\n")

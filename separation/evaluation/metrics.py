@@ -1,0 +1,100 @@
+"""Scale-invariant SDR in batched torch, and BSS Eval by museval. `(estimate, reference)` order everywhere."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from separation import compat
+from separation.model.assignment import best_assignment
+
+LIMIT_DB = 100.0
+"""Scores are bounded to +-100 dB: a perfect estimate scores 100, a silent estimate or reference -100."""
+
+
+def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
+    """10 log10(||a s||^2 / ||a s - s^||^2), a = <s^, s> / ||s||^2 (Le Roux et al., 2019), without removing the mean.
+
+    Args:
+        estimate, reference: shapes (..., time) that broadcast; computed in float64.
+
+    Returns:
+        dB, shape (...), within +-100.
+    """
+    estimate, reference = estimate.double(), reference.double()
+    energy = reference.square().sum(-1)
+    scale = (estimate * reference).sum(-1) / energy.clamp(min=torch.finfo(torch.float64).tiny)
+    target = scale.unsqueeze(-1) * reference
+    ratio = target.square().sum(-1) / (target - estimate).square().sum(-1)
+    return torch.nan_to_num(10 * torch.log10(ratio), nan=-LIMIT_DB).clamp(-LIMIT_DB, LIMIT_DB)
+
+
+def pairwise_snr(estimate: Tensor, reference: Tensor, scale_invariant: bool = False) -> Tensor:
+    """10 log10(||s||^2 / ||s - s^||^2) of every estimate with every reference, differentiable.
+
+    Signal and error count as at least 1e-10 of the mixture's energy.
+
+    Args:
+        estimate, reference: shape (batch, source, time).
+        scale_invariant: s is scaled by <s^, s> / ||s||^2 first.
+
+    Returns:
+        dB, shape (batch, estimate, reference).
+    """
+    tiny = torch.finfo(reference.dtype).tiny
+    floor = 1e-10 * reference.sum(1).square().sum(-1)[:, None, None] + tiny
+    target = reference.unsqueeze(1)
+    if scale_invariant:
+        scale = estimate @ reference.transpose(1, 2) / reference.square().sum(-1).unsqueeze(1).clamp(min=tiny)
+        target = scale.unsqueeze(-1) * target
+    error = (estimate.unsqueeze(2) - target).square().sum(-1)
+    return 10 * torch.log10((target.square().sum(-1) + floor) / (error + floor))
+
+
+def best_permutation(estimates: Tensor, references: Tensor) -> Tensor:
+    """The order of estimates with the highest mean SI-SDR.
+
+    Args:
+        estimates, references: shape (batch, source, time).
+
+    Returns:
+        The estimate that each reference gets, shape (batch, source).
+    """
+    pairwise = si_sdr(estimates.unsqueeze(2), references.unsqueeze(1))
+    return best_assignment(-pairwise)[1]
+
+
+class BssEval(NamedTuple):
+    """BSS Eval's scores of one mixture in dB, shape (source,) each."""
+
+    sdr: np.ndarray
+    sir: np.ndarray
+    sar: np.ndarray
+
+
+def bss_eval_by_museval(estimates: np.ndarray, references: np.ndarray, num_taps: int) -> BssEval:
+    """museval's BSS Eval over whole signals, estimates in the references' order.
+
+    With one tap, the SDR is the SI-SDR, and SIR and SAR are the scale-invariant ones; with 512 they are those of BSS
+    Eval (Vincent et al., 2006).
+
+    Args:
+        estimates, references: shape (source, time).
+        num_taps: length of the distortion filter that is forgiven.
+
+    Returns:
+        dB within +-100; all -100 where a signal is silent, which museval refuses.
+    """
+    if not (estimates.any(axis=1).all() and references.any(axis=1).all()):
+        return BssEval(*np.full((3, len(references)), -LIMIT_DB))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sdr, _, sir, sar, _ = compat.museval().metrics.bss_eval(
+            references.astype(np.float64)[..., None],
+            estimates.astype(np.float64)[..., None],
+            window=np.inf,
+            hop=np.inf,
+            filters_len=num_taps,
+            bsseval_sources_version=True,
+        )
+    return BssEval(*(np.clip(np.nan_to_num(x[:, 0], nan=-LIMIT_DB), -LIMIT_DB, LIMIT_DB) for x in (sdr, sir, sar)))

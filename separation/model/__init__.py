@@ -1,0 +1,1 @@
+"""Features, networks, losses and separators."""

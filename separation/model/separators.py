@@ -1,0 +1,165 @@
+"""From a network's outputs to masks and estimated waveforms; and the masks that an oracle would choose."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from separation.errors import InputError, check_count, check_number
+from separation.model.clustering import kmeans, nearest, squared_distances
+from separation.model.features import Features, Stft, audible
+
+
+class Separator(Protocol):
+    """Turns a network's outputs into masks."""
+
+    def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
+        """Masks of shape (batch, frame, frequency, source) for mixture magnitudes (batch, frame, frequency)."""
+
+
+class MaskSeparator:
+    """The network's own masks."""
+
+    def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
+        return head(outputs, "mask", "masks")
+
+
+class KMeansSeparator:
+    """Each bin goes to the nearest of the centroids that k-means finds in the embeddings.
+
+    Args:
+        num_sources: clusters.
+        threshold: k-means is fitted on the bins within so many dB of the utterance's peak (they are what is heard, and
+            fewer); all are then assigned.
+        restarts: k-means++ starts, of which the best is kept.
+        iterations: at most, for each start.
+        seed: of the starts; the result depends on nothing else.
+        soft: instead of binary masks, each bin's probabilities under Gaussians around the centroids, whose common
+            variance is the mean squared distance of the fitted bins from theirs.
+    """
+
+    def __init__(
+        self, num_sources: int, threshold: float, restarts: int, iterations: int, seed: int, soft: bool = False
+    ) -> None:
+        check_number("model.separator.threshold", threshold, 1, 120)
+        check_count("model.separator.restarts", restarts, maximum=1000)
+        check_count("model.separator.iterations", iterations, maximum=10_000)
+        check_count("model.separator.seed", seed, minimum=0)
+        self.num_sources = num_sources
+        self.threshold = threshold
+        self.restarts = restarts
+        self.iterations = iterations
+        self.seed = seed
+        self.soft = soft
+
+    def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
+        points = head(outputs, "embedding", "kmeans").flatten(1, 2)
+        loud = audible(magnitude, self.threshold).flatten(1)
+        # The loud bins side by side; mixtures that have fewer of them get zeros of weight 0 at the end.
+        chosen = pad_sequence([item[kept > 0] for item, kept in zip(points, loud, strict=True)], batch_first=True)
+        weight = pad_sequence([kept[kept > 0] for kept in loud], batch_first=True)
+        if not weight.numel():  # silence
+            chosen, weight = points[:, :1], loud[:, :1]
+        centroids = kmeans(chosen, weight, self.num_sources, self.restarts, self.iterations, self.seed)
+        if not self.soft:
+            labels = nearest(points, centroids).reshape(magnitude.shape)
+            return (labels.unsqueeze(-1) == torch.arange(self.num_sources, device=labels.device)).to(magnitude)
+        spread = (weight * squared_distances(chosen, centroids).amin(1)).sum(1) / weight.sum(1).clamp(min=1)
+        variance = spread.clamp(min=torch.finfo(spread.dtype).eps)[:, None, None] / points.shape[-1]
+        probability = torch.softmax(-squared_distances(points, centroids) / (2 * variance), dim=1)
+        return probability.transpose(1, 2).reshape(*magnitude.shape, self.num_sources)
+
+
+def head(outputs: dict[str, Tensor], name: str, separator: str) -> Tensor:
+    """One of a network's outputs.
+
+    Raises:
+        InputError: the network has no such head.
+    """
+    if name not in outputs:
+        raise InputError(
+            f"separator={separator}: needs a network with the output {name}; this one has {', '.join(outputs)}"
+        )
+    return outputs[name]
+
+
+@torch.inference_mode()
+def separate(network: nn.Module, separator: Separator, stft: Stft, mixtures: Tensor, num_samples: Tensor) -> Tensor:
+    """Estimated sources of a batch of mixtures.
+
+    Args:
+        network: from magnitudes to outputs, in evaluation mode.
+        mixtures: shape (batch, time), zeros after each mixture's end.
+        num_samples: each mixture's length, shape (batch,).
+
+    Returns:
+        Shape (batch, source, time), zeros after each mixture's end.
+    """
+    spectrogram = stft(mixtures)
+    magnitude = spectrogram.abs()
+    frames = torch.tensor([stft.num_frames(length) for length in num_samples.tolist()])
+    masks = separator(network(magnitude, frames), magnitude)
+    return apply_masks(masks, spectrogram, stft, num_samples)
+
+
+def apply_masks(masks: Tensor, spectrogram: Tensor, stft: Stft, num_samples: Tensor) -> Tensor:
+    """Masks times the mixture's spectrogram, back to waveforms, each from its own frames only.
+
+    Args:
+        masks: shape (batch, frame, frequency, source).
+        spectrogram: of the mixtures, complex, shape (batch, frame, frequency).
+        num_samples: each mixture's length, shape (batch,).
+
+    Returns:
+        Shape (batch, source, time), zeros after each mixture's end.
+    """
+    masked = (masks * spectrogram.unsqueeze(-1)).permute(0, 3, 1, 2)
+    lengths = num_samples.tolist()
+    if len(set(lengths)) == 1:
+        return stft.inverse(masked, lengths[0])
+    estimates = masks.new_zeros(*masked.shape[:2], max(lengths))
+    for estimate, item, length in zip(estimates, masked, lengths, strict=True):
+        estimate[:, :length] = stft.inverse(item[:, : stft.num_frames(length)], length)
+    return estimates
+
+
+def ideal_binary_mask(features: Features) -> Tensor:
+    """1 for the loudest source of each bin, unless noise is louder, shape (batch, frame, frequency, source)."""
+    if features.noise_magnitude is None:
+        return features.dominant_source
+    return features.dominant_source * (features.source_magnitudes >= features.noise_magnitude)
+
+
+def ideal_ratio_mask(features: Features) -> Tensor:
+    """|S_i| / sum_j |S_j|, noise in the sum, shape (batch, frame, frequency, source)."""
+    return _shares(features, power=1)
+
+
+def wiener_like_mask(features: Features) -> Tensor:
+    """|S_i|^2 / sum_j |S_j|^2, noise in the sum, shape (batch, frame, frequency, source)."""
+    return _shares(features, power=2)
+
+
+def _shares(features: Features, power: int) -> Tensor:
+    """Each source's part of the sum of all magnitudes, raised to a power."""
+    values = features.source_magnitudes**power
+    total = values.sum(-1, keepdim=True)
+    if features.noise_magnitude is not None:
+        total = total + features.noise_magnitude**power
+    return values / total.clamp(min=torch.finfo(values.dtype).tiny)
+
+
+def phase_sensitive_mask(features: Features) -> Tensor:
+    """T_0^1(|S| cos(theta_S - theta_X) / |X|), shape (batch, frame, frequency, source)."""
+    magnitude = features.mixture_magnitude.unsqueeze(-1)
+    return features.phase_sensitive_targets / magnitude.clamp(min=torch.finfo(magnitude.dtype).tiny)
+
+
+ORACLES: dict[str, Callable[[Features], Tensor]] = {
+    "ideal_binary": ideal_binary_mask,
+    "ideal_ratio": ideal_ratio_mask,
+    "wiener_like": wiener_like_mask,
+    "phase_sensitive": phase_sensitive_mask,
+}

@@ -1,0 +1,75 @@
+"""Checkpoints: tensors and plain values only, so that opening a stranger's runs no code."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from separation.runs.atomic_files import replacing, write_error
+from separation.errors import InputError
+
+FORMAT = 1
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes a checkpoint under a temporary name, syncs it, reads it again and renames it: whatever happens, the one
+    before stays until this one is whole.
+
+    Raises:
+        InputError: it can't be written; names the disk's free space.
+    """
+    try:
+        with replacing(path) as temporary:
+            torch.save({"format": FORMAT, **state}, temporary)
+            with zipfile.ZipFile(temporary) as archive:
+                broken = archive.testzip()  # compares checksums
+            if broken is not None:
+                raise OSError(f"{broken} was not written as it should be")
+    except (OSError, RuntimeError, zipfile.BadZipFile) as error:  # torch tells of a full disk by a RuntimeError
+        raise write_error(path, error) from error
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any]:
+    """Reads a checkpoint onto a device.
+
+    Raises:
+        InputError: the file is missing, cut short, or something else than one of our checkpoints.
+    """
+    try:
+        _check_sizes(path)
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such checkpoint") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path}: holds objects that a checkpoint never holds, so it isn't opened") from error
+    except Exception as error:  # whatever a damaged file makes the reader do
+        raise InputError(f"{path}: is damaged or cut short; use another checkpoint or train again") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"{path}: is no checkpoint of this program (format {FORMAT})")
+    return state
+
+
+def _check_sizes(path: Path) -> None:
+    """torch doesn't compress; an archive that is larger inside than outside is meant to fill the memory."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise ValueError("the archive is compressed, or its entries overlap")
+
+
+def load_network(path: Path, network: torch.nn.Module, device: torch.device) -> dict[str, Any]:
+    """Restores a network's parameters and returns the whole checkpoint.
+
+    Raises:
+        InputError: as `load`, or the parameters are another network's.
+    """
+    state = load(path, device)
+    try:
+        network.load_state_dict(state["network"])
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: its parameters don't fit the network that config.yaml describes; the two files are of different"
+            " runs, or the model's settings were overridden"
+        ) from error
+    return state

@@ -1,0 +1,202 @@
+"""A run folder: the only product of a run, with fixed names."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from separation.runs import atomic_files
+from separation.errors import InputError
+
+MAY_CHANGE = (
+    *("run_dir", "threads", "device", "data.root", "data.metadata", "data.store", "evaluation."),
+    *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
+    *("trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
+    *("trainer.store_on_device", "trainer.cuda_graph", "trainer.dynamics_steps"),
+)
+"""Settings that may be others when a run is resumed: with them it still takes the same steps."""
+
+
+SINCE_ADDED = {
+    "mixing.mode": "min",
+    "data.on_error": "stop",
+    "trainer.loss_scale": 1.0,
+    "trainer.magnitude_scale": 1.0,
+}
+"""Settings that runs of the first versions don't have, and what they were."""
+GROUPS = ("data", "model", "clip", "optimizer", "trainer", "evaluation", "mixing", "stft")
+VALUES = ("seed", "device", "threads", "run_dir", "experiment")
+"""The keys of a run's settings."""
+LARGEST_CONFIG = 1_000_000
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Runs' names, which are their overrides, less those that all of them share."""
+    overrides = [name.split(",") for name in names]
+    shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
+    return [
+        ",".join(override for override in parts if override not in shared) or name
+        for name, parts in zip(names, overrides, strict=True)
+    ]
+
+
+class RunFolder:
+    """Names of what a run writes.
+
+    Attributes:
+        config: the run's settings, resolved (YAML).
+        best, last: checkpoints: the lowest validation loss, the last epoch.
+        steps, epochs: a row per optimizer step, a row per epoch (CSV).
+        dynamics: step size and smoothness of some steps, if asked for (CSV).
+        scores: a row per mixture and source of the test splits (CSV).
+        summary: the scores' means, and where they come from (JSON).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.best = path / "checkpoints" / "best.pt"
+        self.last = path / "checkpoints" / "last.pt"
+        self.steps = path / "steps.csv"
+        self.epochs = path / "epochs.csv"
+        self.dynamics = path / "dynamics.csv"
+        self.scores = path / "scores.csv"
+        self.summary = path / "summary.json"
+        self.audio = path / "audio"
+        self.tensorboard = path / "tensorboard"
+        self.log = path / "train.log"
+
+    @classmethod
+    @contextmanager
+    def create(cls, path: Path, config: DictConfig, resume: bool) -> "Iterator[RunFolder]":
+        """Makes the folder and saves the settings; holds it against other processes inside the `with`.
+
+        Args:
+            resume: it may hold a run with the same settings, but for those that `MAY_CHANGE`.
+
+        Raises:
+            InputError: it holds another run, or a run that is not to be resumed, or is being trained into.
+            OSError: it can't be written.
+        """
+        folder = cls(path)
+        folder.last.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(path / ".lock", timeout=0):  # the system frees it when a process dies
+                folder._begin(config, resume)
+                yield folder
+        except Timeout as error:
+            raise InputError(f"run_dir={path}: another process is training in it; choose another folder") from error
+
+    def _begin(self, config: DictConfig, resume: bool) -> None:
+        products = (self.config, self.best, self.last, self.steps, self.summary)
+        if not resume and any(file.exists() for file in products):
+            raise InputError(
+                f"run_dir={self.path}: holds a run already; trainer.resume=true goes on with it; otherwise choose"
+                " another folder or remove this one"
+            )
+        self._check_links()
+        if not self.last.is_file() and (self.best.is_file() or self.summary.is_file()):
+            raise InputError(
+                f"run_dir={self.path}: its checkpoints/last.pt is gone, so the run can't be resumed; copy best.pt to"
+                " last.pt to go on from there, or choose another folder"
+            )
+        if self.config.is_file():
+            changed = self.changed(config)
+            if changed:
+                values = ", ".join(changed[:5])
+                raise InputError(f"{values}: not as in the run that {self.path} holds; take its settings to resume it")
+        for leftover in self.last.parent.glob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        if not self.config.is_file():
+            self.save_config(config)
+
+    def changed(self, config: DictConfig) -> list[str]:
+        """Which settings aren't the saved ones, but for those that `MAY_CHANGE`, as in "seed=1 (it was 0)"."""
+        before, now = _settings(self.load_config()), _settings(config)
+        keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        return [f"{key}={now.get(key)} (it was {before.get(key)})" for key in keys if not key.startswith(MAY_CHANGE)]
+
+    def save_config(self, config: DictConfig) -> None:
+        """Writes the settings, resolved."""
+        atomic_files.write_text(self.config, OmegaConf.to_yaml(config, resolve=True))
+
+    def _check_links(self) -> None:
+        """Raises InputError where what a run writes would be written somewhere else."""
+        for path in (*vars(self).values(), self.last.parent):
+            if path != self.path and path.is_symlink():
+                raise InputError(f"{path}: is a link; a run writes into its own folder only, so remove it")
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """An existing run's folder.
+
+        Raises:
+            InputError: it is none.
+        """
+        folder = cls(path)
+        if not folder.config.is_file():
+            raise InputError(f"run={path}: is no run folder (it has no config.yaml); give one that train.py wrote")
+        if not folder.best.is_file():
+            raise InputError(f"run={path}: has no checkpoints/best.pt; train it for at least one epoch first")
+        folder._check_links()
+        return folder
+
+    def load_config(self) -> DictConfig:
+        """The saved settings.
+
+        Raises:
+            InputError: they aren't such as `save_config` writes: plain values under known keys. References (YAML's
+                aliases, OmegaConf's interpolations) and Hydra's own keys could make a small file large, read the
+                environment, or fetch other files.
+        """
+        try:
+            if self.config.stat().st_size > LARGEST_CONFIG:
+                raise InputError(f"{self.config}: is larger than {LARGEST_CONFIG} bytes; restore it or train again")
+            text = self.config.read_text(encoding="utf-8")
+            if (
+                "${" in text
+                or "@package" in text
+                or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
+            ):
+                raise InputError(
+                    f"{self.config}: holds references (${{...}}, *..., @package); a run's settings have none"
+                )
+            config = OmegaConf.create(text)
+        except InputError:
+            raise
+        except (OSError, YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{self.config}: can't be read ({reason}); restore it or train again") from error
+        groups = {key for key in GROUPS if isinstance(config, DictConfig) and isinstance(config.get(key), DictConfig)}
+        unknown = set(config) - {*GROUPS, *VALUES} if isinstance(config, DictConfig) else set()
+        if groups != set(GROUPS) or unknown:
+            what = ", ".join(sorted(map(str, unknown))) or f"no {', '.join(sorted(set(GROUPS) - groups))}"
+            raise InputError(f"{self.config}: holds no settings of a run ({what}); restore it or train again")
+        assert isinstance(config, DictConfig)
+        return config
+
+
+def settings_digest(config: Any, without: tuple[str, ...]) -> str:
+    """A short fingerprint of a run's settings, less those that may change when it is resumed and some others."""
+    kept = [item for item in sorted(_settings(config).items()) if not item[0].startswith((*MAY_CHANGE, *without))]
+    return hashlib.sha256(repr(kept).encode()).hexdigest()[:10]
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """Settings by their dotted names."""
+
+    def flat(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
+        else:
+            yield prefix, node
+
+    return {**SINCE_ADDED, **dict(flat(OmegaConf.to_container(config, resolve=True), ""))}

@@ -1,0 +1,136 @@
+"""Run folders to figures."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")  # figures are files here, on machines without a screen too
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from separation.data import audio
+from separation.errors import InputError
+from separation.model.features import Stft
+from separation.runs.run_folder import RunFolder, short_names
+
+DYNAMIC_RANGE_DB = 60
+SMOOTHING_STEPS = 50
+
+
+def spectrogram_figure(folder: Path) -> Figure:
+    """The mixture, and below it each estimate beside its reference, as log-magnitude spectrograms.
+
+    Args:
+        folder: one of a run's `audio/*` folders.
+
+    Raises:
+        InputError: it holds no mixture.
+    """
+    if not (folder / "mixture.wav").is_file():
+        raise InputError(f"{folder}: holds no mixture.wav; give one of the folders in a run's audio folder")
+    count = len(list(folder.glob("reference_*.wav")))
+    if not count:
+        raise InputError(f"{folder}: holds no reference_1.wav; give one of the folders in a run's audio folder")
+    size = (9, 2.2 * (count + 1))
+    figure, axes = plt.subplots(count + 1, 2, figsize=size, sharex=True, sharey=True, layout="constrained")
+    names: list[tuple[str, str | None]] = [("mixture", None)]
+    names += [(f"estimate_{i}", f"reference_{i}") for i in range(1, count + 1)]
+    peak = None
+    for row, pair in zip(axes, names, strict=True):
+        for axis, name in zip(row, pair, strict=True):
+            if name is None:
+                axis.axis("off")
+                continue
+            samples, rate = audio.read(folder / f"{name}.wav")
+            decibels = 20 * np.log10(Stft()(torch.from_numpy(samples[:, 0])).abs().numpy().T + 1e-10)
+            peak = decibels.max() if peak is None else peak
+            image = _spectrogram(axis, decibels - peak, len(samples) / rate, rate)
+            axis.set_title(name.replace("_", " "), fontsize=10)
+    for row in axes:
+        row[0].set_ylabel("frequency [kHz]")
+    for axis in axes[-1]:
+        axis.set_xlabel("time [s]")
+    figure.colorbar(image, ax=axes, label="level [dB of the mixture's peak]", shrink=0.6)
+    return figure
+
+
+def _spectrogram(axis: Axes, decibels: np.ndarray, seconds: float, rate: int) -> Any:
+    return axis.imshow(
+        decibels,
+        origin="lower",
+        aspect="auto",
+        extent=(0, seconds, 0, rate / 2000),
+        vmin=-DYNAMIC_RANGE_DB,
+        vmax=0,
+        cmap="magma",
+    )
+
+
+def training_figure(folders: Sequence[RunFolder]) -> Figure:
+    """Training loss, gradient norm and clipping threshold over steps, a colour a run."""
+    figure, (losses, norms) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    names = short_names([folder.path.name for folder in folders])
+    for number, (folder, name) in enumerate(zip(folders, names, strict=True)):
+        steps = read_columns(folder.steps)
+        missing = {"step", "train/loss", "train/grad_norm", "train/clip_threshold"} - set(steps)
+        if missing:
+            raise InputError(f"{folder.steps}: has no column {', '.join(sorted(missing))}; was it written by train.py?")
+        if not ((np.diff(steps["step"], prepend=0) > 0).all() and steps["step"][-1] < 1e12):
+            raise InputError(f"{folder.steps}: its steps don't rise from 1 on; was it written by train.py?")
+        color = f"C{number}"
+        losses.plot(*_smooth(steps["step"], steps["train/loss"]), color=color, label=name)
+        norms.plot(*_smooth(steps["step"], steps["train/grad_norm"]), color=color, label=name)
+        if np.isfinite(steps["train/clip_threshold"]).any():
+            norms.plot(steps["step"], steps["train/clip_threshold"], color=color, linestyle=":", label="its threshold")
+    losses.set_ylabel(f"training loss (mean of {SMOOTHING_STEPS} steps)")
+    norms.set_ylabel(f"gradient norm (mean of {SMOOTHING_STEPS} steps)")
+    for axis in (losses, norms):
+        axis.set_xlabel("step")
+        axis.set_yscale("log")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    return figure
+
+
+def read_columns(path: Path) -> dict[str, np.ndarray]:
+    """A CSV file of numbers as one float64 array a column.
+
+    Raises:
+        InputError: there is no such file, it holds no rows, or something else than numbers.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no file; give a folder that train.py wrote")
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}); give a folder that train.py wrote") from error
+    except (csv.Error, ValueError) as error:
+        raise InputError(f"{path}: is no table ({error}); give a folder that train.py wrote") from error
+    if rows and len(rows[-1]) < len(header):
+        rows.pop()  # of a run that is being written
+    if not rows:
+        raise InputError(f"{path}: holds no rows; train for at least one step")
+    if len(set(header)) < len(header):
+        raise InputError(f"{path}: has two columns of one name; was it written by train.py?")
+    columns: dict[str, list[float]] = {name: [] for name in header}
+    for number, row in enumerate(rows, start=1):
+        try:
+            for name, value in zip(header, row, strict=True):
+                columns[name].append(float(value))
+        except ValueError as error:
+            raise InputError(f"{path}: row {number} is damaged ({error}); remove that row") from error
+    return {name: np.array(values) for name, values in columns.items()}
+
+
+def _smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Running means, each at its window's last step."""
+    window = min(SMOOTHING_STEPS, len(values))
+    return steps[window - 1 :], np.convolve(values, np.full(window, 1 / window), mode="valid")

@@ -1,0 +1,75 @@
+"""How far a run is: what a checkpoint holds beside the network, the optimizer and the clipper."""
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from gradclip import ClipResult
+from separation.errors import InputError
+
+
+@dataclass
+class Progress:
+    """Counters of a training run, and the sums of the epoch under way."""
+
+    step: int = 0
+    """Optimizer steps taken, those left out included."""
+    validated: int = 0
+    """The step of the last validation."""
+    best_loss: float = math.inf
+    """The lowest validation loss so far."""
+    seconds: float = 0.0
+    """Time in training, over all starts."""
+    loss_sum: float = 0.0
+    counted: int = 0
+    clipped: int = 0
+    skipped: int = 0
+    """Of this epoch: the losses' sum, their number, the steps clipped and left out."""
+    faults: list[str] = field(default_factory=list)
+    """Names of the mixtures whose loss or gradients were NaN or infinite, in the steps up to this one."""
+    faulty_steps: int = 0
+    """How many steps in a row those were."""
+
+    def count(self, loss: float, clip: ClipResult, names: list[str]) -> None:
+        """Takes note of a step on the mixtures `names`; without names it can't be their fault."""
+        self.step += 1
+        self.clipped += clip.clipped
+        self.skipped += not clip.should_step
+        if math.isfinite(loss) and math.isfinite(clip.grad_norm):
+            self.loss_sum += loss
+            self.counted += 1
+            self.faults, self.faulty_steps = [], 0
+        elif names:
+            self.faults += names
+            self.faulty_steps += 1
+
+    def epoch_row(self, num_steps: int) -> dict[str, float]:
+        """The training columns of `epochs.csv` for an epoch of so many steps."""
+        return {
+            "train/loss": self.loss_sum / self.counted if self.counted else math.nan,
+            "train/clipped_fraction": self.clipped / num_steps,
+            "train/skipped_steps": self.skipped,
+        }
+
+    def begin_epoch(self) -> None:
+        """The epoch's sums begin anew."""
+        self.loss_sum, self.counted, self.clipped, self.skipped = 0.0, 0, 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: object) -> "Progress":
+        """Restores what `state_dict` gave.
+
+        Raises:
+            InputError: it is something else.
+        """
+        kinds = {entry.name: type(getattr(cls(), entry.name)) for entry in fields(cls)}
+        if not isinstance(state, dict) or {name: type(value) for name, value in state.items()} != kinds:
+            raise InputError("the counters of its training run are missing or damaged")
+        progress = cls(**state)
+        if min(progress.step, progress.validated, progress.counted, progress.clipped, progress.skipped) < 0:
+            raise InputError("the counters of its training run are negative")
+        return progress

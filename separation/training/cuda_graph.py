@@ -1,0 +1,92 @@
+"""A training step as one CUDA graph: the host launches it whole instead of kernel by kernel."""
+
+import torch
+from torch import Tensor, nn
+
+from gradclip import ClipResult
+from separation.data.mixtures import Batch
+from separation.errors import InputError
+from separation.training.step import TrainingParts, train_step
+
+EAGER_STEPS = 3
+"""Steps before the capture, in which cuDNN, the optimizer and the clipper make what they keep."""
+
+
+class GraphedStep:
+    """Takes optimizer steps as `train_step` does, on batches of one shape: the first ones as they are, the others as
+    replays of a captured one.
+
+    Args:
+        parts: on a GPU, with a clipper that stays there, a fused optimizer and one process.
+        weight: see `train_step`.
+
+    Raises:
+        InputError: the parts can't be captured.
+    """
+
+    def __init__(self, parts: TrainingParts, weight: float) -> None:
+        problems = {
+            "device: needs a GPU": parts.device.type != "cuda",
+            "clip: needs one that stays on the GPU, clip=autoclip_on_device": not parts.clipping.clipper.on_device,
+            "optimizer.fused: needs true": not all(group.get("fused") for group in parts.optimizer.param_groups),
+            "trainer.precision: fp16 can't be captured, take bf16": parts.precision.scaler.is_enabled(),
+            "torchrun: needs a single process": parts.processes.count > 1,
+        }
+        for problem in (problem for problem, found in problems.items() if found):
+            raise InputError(f"trainer.cuda_graph=true: {problem}; or use trainer.cuda_graph=false")
+        for group in parts.optimizer.param_groups:
+            group["capturable"] = True
+        _keep_in_place(parts.network)
+        self.parts = parts
+        self.weight = weight
+        self.count = 0
+        self.stream = torch.cuda.Stream(parts.device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, ClipResult]:
+        """As `train_step`."""
+        if self.count < EAGER_STEPS:
+            self.count += 1
+            return self._eager(batch)
+        if self.graph is None:
+            self._capture(batch)
+            assert self.graph is not None
+        self.batch.sources.copy_(batch.sources, non_blocking=True)
+        if self.batch.noise is not None:
+            assert batch.noise is not None  # all of a corpus's mixtures have some, or none has
+            self.batch.noise.copy_(batch.noise, non_blocking=True)
+        self.graph.replay()
+        norm, threshold, coefficient, should_step = (torch.as_tensor(value).clone() for value in self.result.values)
+        return self.loss.clone(), ClipResult(norm, threshold, coefficient, should_step)
+
+    def _eager(self, batch: Batch) -> tuple[Tensor, ClipResult]:
+        """On the stream of the capture, as torch asks for."""
+        current = torch.cuda.current_stream(self.parts.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            taken = train_step(self.parts, batch, self.weight)
+        current.wait_stream(self.stream)
+        return taken
+
+    def _capture(self, batch: Batch) -> None:
+        """Records a step without taking it."""
+        noise = None if batch.noise is None else batch.noise.to(self.parts.device).clone()
+        self.batch = batch._replace(sources=batch.sources.to(self.parts.device).clone(), noise=noise)
+        self.graph = torch.cuda.CUDAGraph()
+        self.parts.optimizer.zero_grad()
+        try:
+            # Another thread may allocate meanwhile: it prepares the next batch.
+            with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
+                self.loss, self.result = train_step(self.parts, self.batch, self.weight)
+        except RuntimeError as error:
+            reason = str(error.__context__ or error).splitlines()[0][:200]  # ending the capture fails in turn
+            raise InputError(f"trainer.cuda_graph=true: this step can't be captured ({reason}); use false") from error
+
+
+def _keep_in_place(network: nn.Module) -> None:
+    """Lays each LSTM's weights side by side once. nussl does so in every forward pass, in new memory each time: a
+    captured step would go on to train what the network no longer reads."""
+    for module in network.modules():
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()
+            module.flatten_parameters = lambda: None  # type: ignore[method-assign]

@@ -1,0 +1,181 @@
+"""Metrics on disk: CSV files that grow by a row, and TensorBoard events beside them."""
+
+import csv
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+from tqdm import tqdm
+
+from separation.runs.atomic_files import replacing, write_error
+from separation.runs.run_folder import RunFolder
+
+STEP_COLUMNS = (
+    "step",
+    "epoch",
+    "train/loss",
+    "train/grad_norm",
+    "train/clip_threshold",
+    "train/clip_coefficient",
+    "train/seconds",
+)
+EPOCH_COLUMNS = (
+    "epoch",
+    "step",
+    "train/loss",
+    "valid/loss",
+    "train/clipped_fraction",
+    "train/skipped_steps",
+    "seconds",
+)
+
+
+class MetricsLog:
+    """A CSV file to which one row of metrics is added at a time.
+
+    Args:
+        path: of the file; one that exists is continued.
+        columns: its header; every row has exactly these keys, "step" among them.
+        step: rows of later steps are dropped from a file that exists: they will be written again.
+    """
+
+    def __init__(self, path: Path, columns: tuple[str, ...], step: int) -> None:
+        _cut(path, columns, step)
+        self._path = path
+        self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115 (see close)
+        self._rows = csv.DictWriter(self._file, columns)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Adds a row.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        try:
+            self._rows.writerow(row)
+        except OSError as error:
+            raise write_error(self._path, error) from error
+
+    def sync(self) -> None:
+        """Brings the rows to the disk.
+
+        Raises:
+            InputError: the disk is full, or the file is gone.
+        """
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise write_error(self._path, error) from error
+
+    def close(self) -> None:
+        """Closes the file; what can't be written any more was reported by `write` or `sync`."""
+        with suppress(OSError):
+            self._file.close()
+
+
+def _cut(path: Path, columns: tuple[str, ...], step: int) -> None:
+    """Leaves the header and the rows up to a step; a row that a crash cut short goes too."""
+    try:
+        _copy(path, columns, step)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _copy(path: Path, columns: tuple[str, ...], step: int) -> None:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        kept = csv.DictWriter(file, columns)
+        kept.writeheader()
+        if path.is_file():
+            with open(path, newline="", encoding="utf-8", errors="replace") as old:
+                for row in csv.DictReader((line.replace("\0", "") for line in old), columns):
+                    number = row["step"] or ""
+                    if number.isdecimal() and int(number) <= step and None not in row.values() and None not in row:
+                        kept.writerow(row)
+
+
+class Events:
+    """TensorBoard's events, one for each row. (torch's SummaryWriter writes in a thread, whose errors none can catch.)
+
+    Args:
+        folder: theirs.
+        step: later events of a run that goes on are no longer shown.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._writer = RecordWriter(open(self._path, "wb"))  # noqa: SIM115 (see close)
+        self._add(file_version="brain.Event:2")
+        if step:
+            self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Adds the values whose name has a slash."""
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if "/" in name]
+        self._add(step=row["step"], summary=Summary(value=values))
+
+    def _add(self, **content: Any) -> None:
+        self._do(lambda: self._writer.write(Event(wall_time=time.time(), **content).SerializeToString()))
+
+    def sync(self) -> None:
+        """Brings the events to the disk."""
+        self._do(self._writer.flush)
+
+    def _do(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise write_error(self._path, error) from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        with suppress(OSError):
+            self._writer.close()
+
+
+class Recorder:
+    """What a training run writes while it runs, and shows: `steps.csv`, `epochs.csv`, TensorBoard events, a bar.
+
+    Args:
+        folder: the run's.
+        step, validated: of the checkpoint from which the run goes on; 0: it begins.
+        total: steps of the whole run.
+        progress: show a progress bar.
+    """
+
+    def __init__(self, folder: RunFolder, step: int, validated: int, total: int, progress: bool) -> None:
+        self._steps = MetricsLog(folder.steps, STEP_COLUMNS, step)
+        self._epochs = MetricsLog(folder.epochs, EPOCH_COLUMNS, validated)
+        self._events = Events(folder.tensorboard, step)
+        self._bar = tqdm(total=total, initial=step, unit="step", disable=None if progress else True)
+
+    def step(self, row: Mapping[str, Any]) -> None:
+        """Adds an optimizer step."""
+        self._steps.write(row)
+        self._events.write(row)
+        loss, norm, threshold = (row[f"train/{name}"] for name in ("loss", "grad_norm", "clip_threshold"))
+        self._bar.set_postfix_str(f"loss {loss:.3g}, norm {norm:.3g}, threshold {threshold:.3g}", False)
+        self._bar.update()
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Adds an epoch."""
+        self._epochs.write(row)
+        self._events.write(row)
+
+    def sync(self) -> None:
+        """Brings everything to the disk."""
+        for part in (self._steps, self._epochs, self._events):
+            part.sync()
+
+    def close(self) -> None:
+        """Closes the files and the bar."""
+        for part in (self._steps, self._epochs, self._events, self._bar):
+            part.close()

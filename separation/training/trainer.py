@@ -1,0 +1,298 @@
+"""The training loop: batches, optimizer steps, validation, checkpoints."""
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from gradclip import ClipResult
+from separation.data.mixtures import Batch
+from separation.errors import InputError, check_choice, check_count, check_number
+from separation.runs import checkpoint
+from separation.runs.run_folder import RunFolder
+from separation.training.counters import Progress
+from separation.training.cuda_graph import GraphedStep
+from separation.training.dynamics import RecordedSteps
+from separation.training.interruption import Interrupted, Interruption
+from separation.training.recorder import Recorder
+from separation.training.state import capture, restore
+from separation.training.step import PRECISIONS, TrainingParts, batch_loss, on_host, train_step
+
+log = logging.getLogger(__name__)
+NAMED_MIXTURES = 10
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains a network for so many steps or epochs, whichever ends first.
+
+    Args:
+        max_steps: optimizer steps, or null.
+        max_epochs: epochs, or null.
+        batch_size: excerpts a step, over all processes.
+        excerpt_frames: length of the excerpts in STFT frames.
+        precision: of the network's computations: fp32, bf16 or fp16.
+        loss_scale, magnitude_scale: see `ScaledLoss`.
+        fold_clipping: let a fused optimizer multiply by the clipping coefficient, which saves a pass.
+        store_on_device: keep the corpus's samples where the network is, and mix there.
+        cuda_graph: replay a captured step (see `GraphedStep`).
+        log_steps: losses and norms are read from the device and written every so many steps.
+        dynamics_steps: step size and local smoothness are recorded every so many steps (see `RecordedSteps`); or null.
+        max_skipped: so many steps in a row whose loss or gradients are NaN or infinite end the run.
+        resume: go on with the run that the folder holds, if there is one.
+        checkpoint_steps, checkpoint_minutes: write a checkpoint at least so often (and after every epoch); or null.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: neither limit is given, or a value is none that its key takes.
+    """
+
+    max_steps: int | None
+    max_epochs: int | None
+    batch_size: int
+    excerpt_frames: int
+    precision: str
+    loss_scale: float
+    magnitude_scale: float
+    fold_clipping: bool
+    store_on_device: bool
+    cuda_graph: bool
+    log_steps: int
+    dynamics_steps: int | None
+    max_skipped: int
+    resume: bool
+    checkpoint_steps: int | None
+    checkpoint_minutes: float | None
+    progress: bool
+
+    def __post_init__(self) -> None:
+        if self.max_steps is None and self.max_epochs is None:
+            raise InputError("trainer.max_steps, trainer.max_epochs: give at least one of them")
+        for key in ("max_steps", "max_epochs", "dynamics_steps", "checkpoint_steps"):
+            if getattr(self, key) is not None:
+                check_count(f"trainer.{key}", getattr(self, key))
+        if self.checkpoint_minutes is not None:
+            check_number("trainer.checkpoint_minutes", self.checkpoint_minutes, 0.01, 1e6)
+        check_count("trainer.batch_size", self.batch_size, maximum=65_536)
+        check_count("trainer.excerpt_frames", self.excerpt_frames, minimum=2, maximum=100_000)
+        check_count("trainer.log_steps", self.log_steps)
+        check_count("trainer.max_skipped", self.max_skipped)
+        check_choice("trainer.precision", self.precision, tuple(PRECISIONS))
+        for key in ("fold_clipping", "store_on_device", "cuda_graph", "resume", "progress"):
+            if not isinstance(getattr(self, key), bool):
+                raise InputError(f"trainer.{key}={getattr(self, key)}: expected true or false")
+
+    def num_steps(self, num_mixtures: int) -> tuple[int, int]:
+        """Steps of an epoch of so many mixtures, and of the whole training."""
+        epoch = max(1, num_mixtures // self.batch_size)
+        return epoch, int(min(self.max_steps or math.inf, (self.max_epochs or math.inf) * epoch))
+
+    def fit(self, parts: TrainingParts, folder: RunFolder, interruption: Interruption) -> bool:
+        """Trains; writes `steps.csv`, `epochs.csv`, TensorBoard events and checkpoints to the run folder.
+
+        Returns:
+            Whether there was anything left to do.
+
+        Raises:
+            InputError: training diverges, or the folder can't be written or resumed.
+            Interrupted: a signal came; the checkpoint is written.
+        """
+        if self.store_on_device:
+            parts.data.train.store.to_device(parts.device)
+        progress = restore(parts, folder.last) if self.resume and folder.last.is_file() else Progress()
+        run = _Run(self, parts, folder, progress)
+        if progress.validated >= run.total:
+            return False
+        run.reopen_epoch()
+        if parts.processes.is_main:
+            run.recorder = Recorder(folder, progress.step, progress.validated, run.total, self.progress)
+            folder.summary.unlink(missing_ok=True)  # until the longer run is scored, there is none
+        with closing(run.recorder) if run.recorder else nullcontext(), interruption.deferred():
+            run.train(interruption)
+        return True
+
+
+class _Run:
+    """One call of `Trainer.fit`."""
+
+    def __init__(self, settings: Trainer, parts: TrainingParts, folder: RunFolder, progress: Progress) -> None:
+        self.settings = settings
+        self.parts = parts
+        self.folder = folder
+        self.progress = progress
+        self.recorder: Recorder | None = None  # of the main process
+        self.steps_per_epoch, self.total = settings.num_steps(len(parts.data.train))
+        self.num_samples = parts.stft.num_samples(settings.excerpt_frames)
+        weight = parts.processes.mean_weight(settings.batch_size)
+        self.take: Callable[[Batch], tuple[Tensor, ClipResult]] = partial(train_step, parts, weight=weight)
+        if settings.cuda_graph:
+            self.take = GraphedStep(parts, weight)
+        if settings.dynamics_steps is not None:
+            self.take = RecordedSteps(self.take, parts, folder.dynamics, settings.dynamics_steps, progress.step)
+        self.start = time.perf_counter() - progress.seconds
+        self.last_saved = time.monotonic()
+
+    def reopen_epoch(self) -> None:
+        """Where an ended run is prolonged, its last epoch may have been validated before its end."""
+        self.progress.validated = min(
+            self.progress.validated, self.progress.step - self.progress.step % self.steps_per_epoch
+        )
+
+    def train(self, interruption: Interruption) -> None:
+        progress = self.progress
+        with closing(self._batches()) as batches:
+            while True:
+                if self._is_epochs_end() and progress.validated < progress.step:
+                    self._end_epoch()
+                if progress.step >= self.total:
+                    return
+                number, due = self._steps(batches, interruption)
+                if number or (due and not progress.faulty_steps):  # a good one stays while faults last
+                    self._save()
+                if number:
+                    raise Interrupted(number, f" at step {progress.step} of {self.total}")
+
+    def _is_epochs_end(self) -> bool:
+        return self.progress.step % self.steps_per_epoch == 0 or self.progress.step == self.total
+
+    def _steps_to_reading(self) -> int:
+        """How many steps are taken before the host reads of them: up to the next thing to do."""
+        step = self.progress.step
+        periods = [self.settings.log_steps, self.steps_per_epoch, self.settings.checkpoint_steps or self.total]
+        return min(self.total - step, *(period - step % period for period in periods))
+
+    def _steps(self, batches: Iterator[Batch], interruption: Interruption) -> tuple[int, bool]:
+        """Takes steps, then reads their losses and norms, counts and records them. Returns the signal that asks for an
+        end, if any, and whether it is time for a checkpoint: the same in all processes."""
+        began = time.perf_counter()
+        taken = [(*self.take(batch), batch.names) for batch in islice(batches, self._steps_to_reading())]
+        losses = torch.stack([loss for loss, _, _ in taken]).double().cpu() / self.parts.processes.count
+        asked = torch.tensor([interruption.asked() > 0, self._is_due(self.progress.step + len(taken))])
+        *values, stop, due = self.parts.processes.sum(torch.cat([losses, asked.double()])).tolist()
+        clips = on_host([clip for _, clip, _ in taken])
+        seconds = (time.perf_counter() - began) / len(taken)
+        scaler = self.parts.precision.scaler
+        for value, clip, (_, _, names) in zip(values, clips, taken, strict=True):
+            overflow = scaler.is_enabled() and math.isfinite(value) and scaler.get_scale() >= 1  # its own business
+            self.progress.count(value, clip, [] if overflow else list(names))
+            self.progress.seconds = time.perf_counter() - self.start
+            if self.recorder:
+                self.recorder.step(
+                    {
+                        "step": self.progress.step,
+                        "epoch": (self.progress.step - 1) // self.steps_per_epoch,
+                        "train/loss": value,
+                        "train/grad_norm": clip.grad_norm,
+                        "train/clip_threshold": clip.threshold,
+                        "train/clip_coefficient": clip.coefficient,
+                        "train/seconds": seconds,
+                    }
+                )
+            if self.progress.faulty_steps:
+                self._report_fault(value, clip.grad_norm)
+        return (interruption.number or signal.SIGTERM) if stop else 0, due > 0
+
+    def _is_due(self, step: int) -> bool:
+        """Whether this process, if it is the main one, wants a checkpoint after a step."""
+        steps, minutes = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
+        by_steps = steps is not None and step % steps == 0
+        by_time = minutes is not None and time.monotonic() - self.last_saved >= 60 * minutes
+        return self.parts.processes.is_main and (by_steps or by_time)
+
+    def _report_fault(self, loss: float, norm: float) -> None:
+        progress, limit = self.progress, self.settings.max_skipped
+        log.warning("step %d left out: loss %g, gradient norm %g", progress.step, loss, norm)
+        if progress.faulty_steps < limit:
+            return
+        names = [name for faults in self.parts.processes.gather(progress.faults) for name in faults]
+        shown = ", ".join(names[:NAMED_MIXTURES]) + (", ..." if len(names) > NAMED_MIXTURES else "")
+        good = f"the last good checkpoint is {self.folder.last}" if self.folder.last.is_file() else "no checkpoint yet"
+        raise InputError(
+            f"trainer.max_skipped={limit}: as many steps in a row, up to step {progress.step}, had a loss or gradients"
+            f" that are NaN or infinite; {good}. Their mixtures: {shown}. Look at those, or lower optimizer.lr"
+        )
+
+    def _end_epoch(self) -> None:
+        """Validates and writes the checkpoints."""
+        progress = self.progress
+        is_whole = progress.step % self.steps_per_epoch == 0
+        num_steps = self.steps_per_epoch if is_whole else progress.step % self.steps_per_epoch
+        loss = self.validate()
+        row: dict[str, float] = {"epoch": -(-progress.step // self.steps_per_epoch), "step": progress.step}
+        row |= {**progress.epoch_row(num_steps), "valid/loss": loss, "seconds": time.perf_counter() - self.start}
+        if self.recorder:
+            self.recorder.epoch(row)
+        if not math.isfinite(loss):
+            if self.recorder:
+                self.recorder.sync()
+            raise InputError(
+                f"optimizer.lr: training diverged in epoch {row['epoch']} (validation loss {loss}); lower it, or try"
+                " clip=autoclip"
+            )
+        if is_whole:
+            progress.begin_epoch()
+        progress.validated = progress.step
+        is_best = loss < progress.best_loss
+        progress.best_loss = min(loss, progress.best_loss)
+        self._save(is_best)
+        log.info("%s: %s", self.folder.path.name, _describe(row))
+
+    @torch.inference_mode()
+    def validate(self) -> float:
+        """Mean loss over the validation list's excerpts."""
+        parts, size = self.parts, self.settings.batch_size
+        parts.network.eval()
+        total = torch.zeros((), dtype=torch.float64)
+        for number in parts.processes.part(range(-(-len(parts.data.valid) // size))):
+            indices = range(number * size, min((number + 1) * size, len(parts.data.valid)))
+            batch = parts.data.valid.excerpts(indices, self.num_samples)
+            total += len(indices) * float(batch_loss(parts, parts.network, batch))
+        parts.network.train()
+        return float(parts.processes.sum(total)) / len(parts.data.valid)
+
+    def _save(self, is_best: bool = False) -> None:
+        """Writes `last.pt`, after the rows up to it, and `best.pt` if it is the best."""
+        self.progress.seconds = time.perf_counter() - self.start
+        state = capture(self.parts, self.progress)
+        if self.recorder:
+            self.recorder.sync()
+            if is_best:
+                checkpoint.save(self.folder.best, state)
+            checkpoint.save(self.folder.last, state)
+        self.last_saved = time.monotonic()
+
+    def _batches(self) -> Generator[Batch]:
+        """This process's parts of the batches to come; a thread prepares the next one while the network works."""
+        size = self.settings.batch_size
+
+        def make(step: int) -> Batch:
+            epoch, position = divmod(step, self.steps_per_epoch)
+            indices = self.parts.processes.part(range(position * size, (position + 1) * size))
+            batch = self.parts.data.train.excerpts(indices, self.num_samples, epoch)
+            return batch.pinned() if self.parts.device.type == "cuda" != batch.sources.device.type else batch
+
+        with ThreadPoolExecutor(1) as thread:
+            future = thread.submit(make, self.progress.step)
+            for step in range(self.progress.step + 1, self.total + 1):
+                batch = future.result()
+                if step < self.total:
+                    future = thread.submit(make, step)
+                yield batch
+
+
+def _describe(row: dict[str, float]) -> str:
+    """An epoch in a line."""
+    return (
+        f"epoch {row['epoch']}, step {row['step']}, train loss {row['train/loss']:.5g}, valid loss"
+        f" {row['valid/loss']:.5g}, clipped {row['train/clipped_fraction']:.0%}, skipped"
+        f" {row['train/skipped_steps']}, {row['seconds']:.0f} s"
+    )
