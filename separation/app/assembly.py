@@ -3,14 +3,12 @@
 import inspect
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from separation.data.corpora.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID, Corpus
 from separation.data.drawn_mixtures import DrawnMixtures
@@ -18,10 +16,9 @@ from separation.data.listed_mixtures import ListedMixtures
 from separation.data.mixtures import Data, MixtureList
 from separation.data.sample_store import open_store
 from separation.errors import InputError, check_count
-from separation.model.features import Stft
 from separation.model.losses import Loss, ScaledLoss
 from separation.model.networks import allow_tf32, pick_device
-from separation.model.separators import Separator
+from separation.model.separators import TrainedModel
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
 from separation.training.processes import Processes
@@ -190,16 +187,6 @@ def build_parts(config: DictConfig, device: torch.device, processes: Processes) 
 def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
     """Whether it computes gradients itself, several times a step, as LBFGS does."""
     return inspect.signature(type(optimizer).step).parameters["closure"].default is inspect.Parameter.empty
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A run's best network, ready to separate."""
-
-    network: nn.Module
-    separator: Separator
-    stft: Stft
-    device: torch.device
 
 
 def load_model(folder: RunFolder, config: DictConfig) -> TrainedModel:

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from separation.data import audio
 from separation.data.mixtures import Batch, MixtureList
 from separation.errors import InputError, check_choice, check_count
-from separation.evaluation.bss_eval import bss_eval
 from separation.evaluation import metrics
+from separation.evaluation.bss_eval import bss_eval
 from separation.model.assignment import reorder
 from separation.model.features import Stft, features
 from separation.model.separators import ORACLES, Separator, apply_masks, separate

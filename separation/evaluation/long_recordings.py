@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from separation.app.assembly import TrainedModel
 from separation.data import audio
 from separation.model.assignment import best_assignment, reorder
-from separation.model.separators import apply_masks
+from separation.model.separators import TrainedModel, apply_masks
 
 
 class RecordingSeparator:

@@ -30,28 +30,6 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     return torch.nan_to_num(10 * torch.log10(ratio), nan=-LIMIT_DB).clamp(-LIMIT_DB, LIMIT_DB)
 
 
-def pairwise_snr(estimate: Tensor, reference: Tensor, scale_invariant: bool = False) -> Tensor:
-    """10 log10(||s||^2 / ||s - s^||^2) of every estimate with every reference, differentiable.
-
-    Signal and error count as at least 1e-10 of the mixture's energy.
-
-    Args:
-        estimate, reference: shape (batch, source, time).
-        scale_invariant: s is scaled by <s^, s> / ||s||^2 first.
-
-    Returns:
-        dB, shape (batch, estimate, reference).
-    """
-    tiny = torch.finfo(reference.dtype).tiny
-    floor = 1e-10 * reference.sum(1).square().sum(-1)[:, None, None] + tiny
-    target = reference.unsqueeze(1)
-    if scale_invariant:
-        scale = estimate @ reference.transpose(1, 2) / reference.square().sum(-1).unsqueeze(1).clamp(min=tiny)
-        target = scale.unsqueeze(-1) * target
-    error = (estimate.unsqueeze(2) - target).square().sum(-1)
-    return 10 * torch.log10((target.square().sum(-1) + floor) / (error + floor))
-
-
 def best_permutation(estimates: Tensor, references: Tensor) -> Tensor:
     """The order of estimates with the highest mean SI-SDR.
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from separation.errors import InputError, check_choice, check_number
-from separation.evaluation.metrics import pairwise_snr
 from separation.model.assignment import best_assignment
 from separation.model.features import Features
 
@@ -64,6 +63,28 @@ def snr_pit(estimate: Tensor, reference: Tensor, scale_invariant: bool = False) 
         Shape (batch,).
     """
     return best_assignment(-pairwise_snr(estimate, reference, scale_invariant))[0]
+
+
+def pairwise_snr(estimate: Tensor, reference: Tensor, scale_invariant: bool = False) -> Tensor:
+    """10 log10(||s||^2 / ||s - s^||^2) of every estimate with every reference, differentiable.
+
+    Signal and error count as at least 1e-10 of the mixture's energy.
+
+    Args:
+        estimate, reference: shape (batch, source, time).
+        scale_invariant: s is scaled by <s^, s> / ||s||^2 first.
+
+    Returns:
+        dB, shape (batch, estimate, reference).
+    """
+    tiny = torch.finfo(reference.dtype).tiny
+    floor = 1e-10 * reference.sum(1).square().sum(-1)[:, None, None] + tiny
+    target = reference.unsqueeze(1)
+    if scale_invariant:
+        scale = estimate @ reference.transpose(1, 2) / reference.square().sum(-1).unsqueeze(1).clamp(min=tiny)
+        target = scale.unsqueeze(-1) * target
+    error = (estimate.unsqueeze(2) - target).square().sum(-1)
+    return 10 * torch.log10((target.square().sum(-1) + floor) / (error + floor))
 
 
 def deep_clustering(embedding: Tensor, assignment: Tensor, weight: Tensor) -> Tensor:

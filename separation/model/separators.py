@@ -1,6 +1,7 @@
 """From a network's outputs to masks and estimated waveforms; and the masks that an oracle would choose."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -83,6 +84,17 @@ def head(outputs: dict[str, Tensor], name: str, separator: str) -> Tensor:
             f"separator={separator}: needs a network with the output {name}; this one has {', '.join(outputs)}"
         )
     return outputs[name]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained network, ready to separate."""
+
+    network: nn.Module
+    """In evaluation mode."""
+    separator: Separator
+    stft: Stft
+    device: torch.device
 
 
 @torch.inference_mode()

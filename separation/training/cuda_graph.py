@@ -56,8 +56,7 @@ class GraphedStep:
             assert batch.noise is not None  # all of a corpus's mixtures have some, or none has
             self.batch.noise.copy_(batch.noise, non_blocking=True)
         self.graph.replay()
-        norm, threshold, coefficient, should_step = (torch.as_tensor(value).clone() for value in self.result.values)
-        return self.loss.clone(), ClipResult(norm, threshold, coefficient, should_step)
+        return self.loss.clone(), ClipResult(*(torch.as_tensor(value).clone() for value in self.result.raw))
 
     def _eager(self, batch: Batch) -> tuple[Tensor, ClipResult]:
         """On the stream of the capture, as torch asks for."""

@@ -119,7 +119,7 @@ def train_step(parts: TrainingParts, batch: Batch, weight: float = 1.0) -> tuple
     scaler.update()
     # Without a result, GradScaler has left the optimizer out: the scaled gradients overflowed.
     result = parts.clipping.result or ClipResult(math.nan, math.nan, should_step=False)
-    _restore_unless(result.values[3], parts.network, buffers)
+    _restore_unless(result.raw.should_step, parts.network, buffers)
     return loss.detach(), result
 
 
@@ -133,7 +133,7 @@ def _restore_unless(should_step: bool | Tensor, network: nn.Module, buffers: lis
 
 def on_host(results: list[ClipResult]) -> list[ClipResult]:
     """Results of several steps as plain numbers; a device that holds them is read once."""
-    values = [value for result in results for value in result.values]
+    values = [value for result in results for value in result.raw]
     tensors = [value.double() for value in values if isinstance(value, Tensor)]
     read = iter(torch.stack(tensors).tolist() if tensors else [])
     numbers: list[Any] = [next(read) if isinstance(value, Tensor) else value for value in values]

@@ -15,9 +15,10 @@ as in `from gradclip.zclip import ZClip`; adapters for training frameworks in `g
 from gradclip.attachment import Attachment
 from gradclip.autoclip import AutoClip
 from gradclip.chain import Chain
-from gradclip.clipper import Clipper, ClipResult, NonFiniteGradientError, NormClipper
+from gradclip.clipper import Clipper, NormClipper
 from gradclip.fixed import FixedClip
 from gradclip.none import NoClip
+from gradclip.result import ClipResult, NonFiniteGradientError
 
 __all__ = [
     "Attachment",

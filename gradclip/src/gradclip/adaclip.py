@@ -5,8 +5,9 @@ from typing import Any
 import torch
 
 from gradclip.checks import check_decay
-from gradclip.clipper import ClipResult, TensorClipper
+from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
+from gradclip.result import ClipResult
 from gradclip.state import State
 
 

@@ -4,8 +4,9 @@ import math
 from typing import Any
 
 from gradclip.checks import check_decay, check_number
-from gradclip.clipper import ClipResult, TensorClipper
+from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
+from gradclip.result import ClipResult
 from gradclip.state import State
 
 

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from gradclip.checks import check_patterns, check_positive
-from gradclip.clipper import ClipResult, TensorClipper
+from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
 from gradclip.groups import matches, require_matches
+from gradclip.result import ClipResult
 
 
 class AGC(TensorClipper):

@@ -1,14 +1,25 @@
 """A clipper inside an optimizer's step."""
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
-from gradclip.clipper import Clipper, ClipResult
 from gradclip.gradients import Gradients, Parameters, as_list
+from gradclip.result import ClipResult
+
+
+class Strategy(Protocol):
+    """What an attachment needs of a clipper; see `Clipper`."""
+
+    needs_max: bool
+    per_tensor: bool
+    on_device: bool
+
+    def apply(self, grads: Gradients) -> ClipResult: ...
+    def attached_to(self, optimizer: torch.optim.Optimizer) -> None: ...
 
 
 class Attachment:
@@ -40,7 +51,7 @@ class Attachment:
     _attached: ClassVar[WeakSet[torch.optim.Optimizer]] = WeakSet()
 
     def __init__(
-        self, clipper: Clipper, optimizer: torch.optim.Optimizer, parameters: Parameters | None, fold: bool
+        self, clipper: Strategy, optimizer: torch.optim.Optimizer, parameters: Parameters | None, fold: bool
     ) -> None:
         optimizer = getattr(optimizer, "optimizer", optimizer)  # Accelerate's wrapper
         if not isinstance(optimizer, torch.optim.Optimizer):
@@ -109,7 +120,7 @@ class Attachment:
         if fused:
             self._tell_fused(optimizer, grads)
         if fused and self.clipper.on_device:
-            self._tell_to_skip(optimizer, self.result.values[3])
+            self._tell_to_skip(optimizer, self.result.raw.should_step)
         elif not self.result.should_step:
             self._dropped = [
                 (parameter, parameter.grad) for parameter in grads.parameters if parameter.grad is not None

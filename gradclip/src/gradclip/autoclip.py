@@ -4,10 +4,11 @@ import math
 from typing import Any
 
 from gradclip.checks import check_count, check_number
-from gradclip.clipper import Clipper, ClipResult
+from gradclip.clipper import Clipper
 from gradclip.gradients import Gradients
 from gradclip.groups import Grouping, Groups
 from gradclip.percentile import StreamingPercentile
+from gradclip.result import ClipResult
 from gradclip.state import State, as_tensor
 
 WHOLE = "all"

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from gradclip.autoclip import check_percentile
 from gradclip.checks import check_choice, check_count
-from gradclip.clipper import Clipper, ClipResult
+from gradclip.clipper import Clipper
 from gradclip.gradients import Gradients
+from gradclip.result import ClipResult
 from gradclip.state import State
 
 DEFAULT_CAPACITY = 100_000

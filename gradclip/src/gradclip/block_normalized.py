@@ -2,9 +2,10 @@
 
 import math
 
-from gradclip.clipper import ClipResult, TensorClipper
+from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
 from gradclip.groups import Grouping, Groups
+from gradclip.result import ClipResult
 
 
 class BlockNormalized(TensorClipper):

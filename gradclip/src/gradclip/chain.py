@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from gradclip.clipper import Clipper, ClipResult
+from gradclip.clipper import Clipper
 from gradclip.gradients import Gradients
+from gradclip.result import ClipResult
 from gradclip.state import State
 
 

@@ -3,77 +3,19 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
 
+from gradclip.attachment import Attachment
 from gradclip.checks import check_choice
 from gradclip.gradients import Gradients, Parameters
+from gradclip.result import ClipResult, NonFiniteGradientError
 from gradclip.state import VERSION, State
-
-if TYPE_CHECKING:
-    from gradclip.attachment import Attachment
 
 ON_NONFINITE = ("skip", "raise", "zero")
 LARGEST_NORM = 1e150
 """Norms from here on count as infinite: the strategies square them, in float64."""
-
-
-class NonFiniteGradientError(ArithmeticError):
-    """A gradient holds NaN or infinity, and the clipper was told to raise."""
-
-
-class ClipResult:
-    """What a clipper measured and did in one step.
-
-    Reading a field waits for the device where the value was left there; `values` holds all four as they are.
-    """
-
-    __slots__ = ("values",)
-
-    def __init__(
-        self,
-        grad_norm: float | Tensor,
-        threshold: float | Tensor = math.inf,
-        coefficient: float | Tensor = 1.0,
-        should_step: bool | Tensor = True,
-    ) -> None:
-        self.values = (grad_norm, threshold, coefficient, should_step)
-
-    @property
-    def grad_norm(self) -> float:
-        """L2 norm of the gradient over all parameters, before clipping."""
-        return float(self.values[0])
-
-    @property
-    def threshold(self) -> float:
-        """The largest norm let through; inf where the norm isn't bounded, NaN where the gradient isn't finite."""
-        return float(self.values[1])
-
-    @property
-    def coefficient(self) -> float:
-        """What the norm was multiplied by: min(1, threshold / grad_norm) where the whole gradient is scaled."""
-        return float(self.values[2])
-
-    @property
-    def should_step(self) -> bool:
-        """False where the step is to be left out: the gradient holds NaN or infinity, or the strategy says so."""
-        return bool(self.values[3])
-
-    @property
-    def clipped(self) -> bool:
-        """Whether the gradient was made smaller."""
-        return self.coefficient < 1.0
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ClipResult) and self.values == other.values
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        norm, threshold, coefficient, should_step = self.values
-        return f"ClipResult({norm=}, {threshold=}, {coefficient=}, {should_step=})"
 
 
 class Clipper(ABC):
@@ -142,7 +84,7 @@ class Clipper(ABC):
 
     def attach(
         self, optimizer: torch.optim.Optimizer, parameters: Parameters | None = None, fold: bool = True
-    ) -> "Attachment":
+    ) -> Attachment:
         """Clips in each `optimizer.step()` from now on; see `gradclip.attachment`.
 
         Args:
@@ -150,8 +92,6 @@ class Clipper(ABC):
             parameters: `model.named_parameters()`, for strategies that need names.
             fold: let a fused optimizer multiply, which saves a pass over the gradients.
         """
-        from gradclip.attachment import Attachment
-
         return Attachment(self, optimizer, parameters, fold)
 
     def state_dict(self) -> dict[str, Any]:

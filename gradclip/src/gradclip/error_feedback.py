@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from gradclip.checks import check_positive
-from gradclip.clipper import ClipResult, TensorClipper
+from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
+from gradclip.result import ClipResult
 from gradclip.state import State
 from gradclip.tensors import zeros_like
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradclip.tensors import alike, is_dtensor, multiply_, tensor_norms
+from gradclip.tensors import alike, is_dtensor, multiply_, scale_all_, tensor_norms
 
 Parameters = Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 """A tensor, tensors (`model.parameters()`), or pairs of name and tensor (`model.named_parameters()`)."""
@@ -190,9 +190,9 @@ class Gradients:
         if isinstance(factor, Tensor):
             for group in alike(self.tensors).values():
                 tensors = [self.tensors[index] for index in group]
-                torch._foreach_mul_(tensors, factor.to(tensors[0].device))
+                torch._foreach_div_(tensors, factor.reciprocal().to(tensors[0].device))
         elif factor != 1.0:
-            multiply_(self.tensors, [factor] * len(self.tensors))
+            scale_all_(self.tensors, factor)
 
     def coefficient(self) -> float | Tensor:
         """The norm now, divided by the norm at first: what all that was done multiplied it by.

@@ -5,8 +5,9 @@ from collections import deque
 from typing import Any
 
 from gradclip.checks import check_count, check_positive
-from gradclip.clipper import Clipper, ClipResult
+from gradclip.clipper import Clipper
 from gradclip.gradients import Gradients
+from gradclip.result import ClipResult
 from gradclip.state import State, as_tensor
 
 SMALLEST_DEVIATION = 0.001

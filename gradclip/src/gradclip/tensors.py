@@ -13,10 +13,22 @@ SMALLEST_FACTOR = 1e-30
 """Factors below it, or above its reciprocal, come near the ends of float32's range."""
 
 
+def scale_all_(tensors: list[Tensor], factor: float) -> None:
+    """Multiplies all tensors by one factor, in place.
+
+    It divides by the factor's reciprocal, as a fused optimizer does with its `grad_scale`: so a clipper takes the same
+    steps to the last bit whether it multiplies the gradients or leaves that to the optimizer.
+    """
+    if _is_in_range(factor) and not _any_half_on_cpu(tensors):
+        torch._foreach_div_(tensors, 1.0 / factor)
+    else:
+        multiply_(tensors, [factor] * len(tensors))
+
+
 def multiply_(tensors: list[Tensor], factors: list[float]) -> None:
     """Multiplies each tensor by its factor, in place; a factor may lie beyond the range of the tensor's type."""
-    in_range = all(SMALLEST_FACTOR < factor < 1 / SMALLEST_FACTOR for factor in factors)
-    if in_range and not any(_is_half(tensor) and tensor.device.type == "cpu" for tensor in tensors):
+    in_range = all(map(_is_in_range, factors))
+    if in_range and not _any_half_on_cpu(tensors):
         torch._foreach_mul_(tensors, factors)
         return
     for tensor, factor in zip(tensors, factors, strict=True):
@@ -33,6 +45,14 @@ def zeros_like(tensor: Tensor) -> Tensor:
     """Zeros for a strategy's memory, in float32 at least."""
     dtype = torch.promote_types(tensor.dtype, torch.float32)
     return torch.zeros(tensor.shape, dtype=dtype, device=tensor.device)
+
+
+def _is_in_range(factor: float) -> bool:
+    return SMALLEST_FACTOR < factor < 1 / SMALLEST_FACTOR
+
+
+def _any_half_on_cpu(tensors: list[Tensor]) -> bool:
+    return any(_is_half(tensor) and tensor.device.type == "cpu" for tensor in tensors)
 
 
 def _is_half(tensor: Tensor) -> bool:

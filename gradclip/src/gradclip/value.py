@@ -3,8 +3,9 @@
 import torch
 
 from gradclip.checks import check_positive
-from gradclip.clipper import Clipper, ClipResult
+from gradclip.clipper import Clipper
 from gradclip.gradients import Gradients
+from gradclip.result import ClipResult
 
 
 class ValueClip(Clipper):

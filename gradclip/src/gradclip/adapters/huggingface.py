@@ -12,7 +12,8 @@ from transformers.trainer_callback import TrainerCallback, TrainerControl, Train
 from transformers.training_args import TrainingArguments
 
 from gradclip.attachment import Attachment
-from gradclip.clipper import Clipper, ClipResult
+from gradclip.clipper import Clipper
+from gradclip.result import ClipResult
 
 FILE = "clipper.pt"
 

@@ -28,8 +28,10 @@ def attach(clipper: Clipper, engine: Engine, optimizer: torch.optim.Optimizer, m
 
     def keep(engine: Engine) -> None:
         if attachment.result is not None:
-            names = ("train/grad_norm", "train/clip_threshold", "train/clip_coefficient")
-            engine.state.metrics.update(zip(names, attachment.result.values[:3], strict=True))
+            raw = attachment.result.raw
+            engine.state.metrics["train/grad_norm"] = raw.grad_norm
+            engine.state.metrics["train/clip_threshold"] = raw.threshold
+            engine.state.metrics["train/clip_coefficient"] = raw.coefficient
 
     engine.add_event_handler(Events.ITERATION_COMPLETED, keep)
     return attachment

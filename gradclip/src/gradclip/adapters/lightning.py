@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gradclip.clipper import Clipper, ClipResult
+from gradclip.clipper import Clipper
+from gradclip.result import ClipResult
 
 
 class ClipCallback(Callback):  # type: ignore[misc]
@@ -51,8 +52,13 @@ class ClipCallback(Callback):  # type: ignore[misc]
         result = self.result = self.clipper.clip_(pl_module.named_parameters())
         if not result.should_step:
             optimizer.zero_grad(set_to_none=True)
-        names = ("train/grad_norm", "train/clip_threshold", "train/clip_coefficient")
-        pl_module.log_dict(dict(zip(names, result.values[:3], strict=True)))
+        pl_module.log_dict(
+            {
+                "train/grad_norm": result.raw.grad_norm,
+                "train/clip_threshold": result.raw.threshold,
+                "train/clip_coefficient": result.raw.coefficient,
+            }
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return self.clipper.state_dict()
