@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 def train(config: DictConfig, path: Path) -> None:
     """Builds everything that the settings name, trains, and scores the best checkpoint."""
+    cli.note_choices(config)
     set_threads(config)
     device = local_device(pick_device(config.device))
     interruption = Interruption()

@@ -144,6 +144,14 @@ def folder_name(overrides: str) -> str:
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)  # conf/config.yaml asks for it
 
 
+def note_choices(config: DictConfig) -> None:
+    """Adds to the settings how they were composed: `choices`, each group's, and `overrides`, as they were typed."""
+    hydra = HydraConfig.get()
+    choices = {group: choice for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    OmegaConf.update(config, "choices", choices, force_add=True)
+    OmegaConf.update(config, "overrides", list(hydra.overrides.task), force_add=True)
+
+
 def log_to_file(path: Path) -> None:
     """Copies log messages to a file."""
     handler = logging.FileHandler(path, encoding="utf-8")

@@ -16,7 +16,7 @@ from separation.runs import atomic_files
 from separation.errors import InputError
 
 MAY_CHANGE = (
-    *("run_dir", "threads", "device", "data.root", "data.metadata", "data.store", "evaluation."),
+    *("choices.", "overrides", "run_dir", "threads", "device", "data.root", "data.metadata", "data.store", "evaluation."),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
     *("trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
     *("trainer.store_on_device", "trainer.cuda_graph", "trainer.dynamics_steps"),
@@ -32,7 +32,7 @@ SINCE_ADDED = {
 }
 """Settings that runs of the first versions don't have, and what they were."""
 GROUPS = ("data", "model", "clip", "optimizer", "trainer", "evaluation", "mixing", "stft")
-VALUES = ("seed", "device", "threads", "run_dir", "experiment")
+VALUES = ("seed", "device", "threads", "run_dir", "experiment", "choices", "overrides")
 """The keys of a run's settings."""
 LARGEST_CONFIG = 1_000_000
 
