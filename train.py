@@ -13,11 +13,12 @@ from separation.app import command as cli
 from separation.app.assembly import build, build_parts, set_threads
 from separation.app.scoring import score_run
 from separation.data.check.findings import fast_check
-from separation.model.networks import num_parameters, pick_device
+from separation.model.networks import num_parameters
 from separation.runs.run_folder import RunFolder
 from separation.runs.summaries import load_summary, score_table
+from separation.training.devices import local_device, pick_device
 from separation.training.interruption import Interruption
-from separation.training.processes import joined, local_device
+from separation.training.processes import joined
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,12 @@ from separation.app import command as cli
 from separation.app.assembly import build, set_threads
 from separation.data.mixtures import Batch
 from separation.model.features import features
-from separation.model.networks import num_parameters, pick_device
+from separation.model.networks import num_parameters
 from separation.runs.summaries import table
+from separation.training.attached_step import AttachedStep, needs_attachment
 from separation.training.cuda_graph import EAGER_STEPS, GraphedStep
-from separation.training.step import Precision, TrainingParts, train_step
+from separation.training.devices import Precision, pick_device
+from separation.training.step import TrainingParts, train_step
 
 ON_GPU = ["clip=autoclip_on_device"]
 VARIANTS: dict[str, list[str]] = {"": []}
@@ -52,11 +54,10 @@ class Step:
         self.magnitude = features(sources, stft).mixture_magnitude
         self.plain = build(config, "optimizer", params=self.network.parameters())
         optimizer = build(config, "optimizer", params=self.network.parameters())
-        names, fold = self.network.named_parameters(), config.trainer.fold_clipping
         self.parts = TrainingParts(
             network=self.network,
             loss=build(config, "model.loss"),
-            clipping=build(config, "clip").attach(optimizer, names, fold),
+            clipper=build(config, "clip"),
             optimizer=optimizer,
             stft=stft,
             data=None,  # type: ignore[arg-type]
@@ -66,6 +67,9 @@ class Step:
         self.take: Callable[[Batch], Any] = lambda batch: train_step(self.parts, batch)
         if config.trainer.cuda_graph:
             self.take = GraphedStep(self.parts, 1.0)
+        elif needs_attachment(self.parts):
+            self.take = AttachedStep(self.parts)
+        if config.trainer.cuda_graph:
             for _ in range(EAGER_STEPS + 1):
                 self.take(self.batch)
 

@@ -24,7 +24,7 @@ def main(output: Path, overrides: list[str]) -> None:
             folder.last.parent.mkdir(parents=True)
         processes.wait()
         trainer.fit(parts, folder, Interruption())
-        state = {"network": parts.network.state_dict(), "clipper": parts.clipping.clipper.state_dict()}
+        state = {"network": parts.network.state_dict(), "clipper": parts.clipper.state_dict()}
         torch.save(state, output / f"{processes.rank}.pt")
 
 

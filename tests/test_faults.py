@@ -12,9 +12,11 @@ from separation.app.assembly import build, build_parts
 from separation.data.mixtures import Batch
 from separation.errors import InputError
 from separation.runs.run_folder import RunFolder
+from separation.training.attached_step import AttachedStep
+from separation.training.devices import Precision
 from separation.training.interruption import Interruption
 from separation.training.processes import Processes
-from separation.training.step import Precision, TrainingParts, train_step
+from separation.training.step import TrainingParts, train_step
 
 CPU = torch.device("cpu")
 
@@ -22,7 +24,7 @@ CPU = torch.device("cpu")
 def state(parts: TrainingParts) -> list[torch.Tensor]:
     """Copies of everything that a step changes."""
     optimizer = [value for entry in parts.optimizer.state.values() for value in entry.values()]
-    clipper = parts.clipping.clipper.state_dict()["history"]
+    clipper = parts.clipper.state_dict()["history"]
     return [tensor.clone() for tensor in [*parts.network.state_dict().values(), *optimizer, *clipper.values()]]
 
 
@@ -58,16 +60,17 @@ def test_a_scaled_loss_takes_the_same_steps_and_an_overflow_is_left_out(make_par
     for overrides in ([], ["optimizer.fused=false"]):  # a fused optimizer unscales by itself
         plain, scaled = make_parts(*overrides), make_parts(*overrides)
         scaled.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-        batch = plain.data.train.excerpts(range(2), 4000)
+        batch, take = plain.data.train.excerpts(range(2), 4000), AttachedStep(scaled)
         for _ in range(3):
-            results = [train_step(parts, batch)[1] for parts in (plain, scaled)]
+            results = [train_step(plain, batch)[1], take(batch)[1]]
             assert results[0].grad_norm == pytest.approx(results[1].grad_norm, rel=1e-5)
             assert results[0].coefficient == pytest.approx(results[1].coefficient, rel=1e-5)
         for pair in zip(plain.network.parameters(), scaled.network.parameters(), strict=True):
             torch.testing.assert_close(*pair, rtol=1e-4, atol=1e-6)
         before = state(scaled)
         scaled.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127 * 1.9)
-        _, result = train_step(scaled, batch, weight=1e6)
+        take.weight = 1e6
+        _, result = take(batch)
         assert not result.should_step and scaled.precision.scaler.get_scale() < 2.0**127
         assert all(torch.equal(*pair) for pair in zip(before, state(scaled), strict=True))
 

@@ -244,7 +244,7 @@ def test_states(fuzz, speech_folder, tmp_path):
         "progress": Progress().state_dict(),
         "network": parts.network.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
-        "clipper": parts.clipping.clipper.state_dict(),
+        "clipper": parts.clipper.state_dict(),
         "loss_scale": {},
         "recordings": parts.data.train.store.digest(),
         "random": [[torch.get_rng_state()]],

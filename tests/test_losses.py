@@ -297,5 +297,5 @@ def test_scales_change_the_units_alone():
     [plain] = torch.autograd.grad(MaskInferenceLoss()(outputs, feats), mask)
     [scaled] = torch.autograd.grad(ScaledLoss(MaskInferenceLoss(), 0.5, 128.0)(outputs, feats), mask)
     assert torch.equal(scaled, 64 * plain)
-    with pytest.raises(InputError, match="trainer.loss_scale=0"):
+    with pytest.raises(InputError, match="loss_scale=0"):
         ScaledLoss(MaskInferenceLoss(), 0.0, 1.0)

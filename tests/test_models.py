@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from separation.errors import InputError
-from separation.model.networks import deep_clustering, mask_inference, num_parameters, pick_device
+from separation.model.networks import deep_clustering, mask_inference, num_parameters
+from separation.training.devices import pick_device
 
 SIZES = {"window_length": 256, "hidden_size": 8, "num_layers": 2, "dropout": 0.0, "activation": "sigmoid"}
 

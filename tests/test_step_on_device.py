@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gradclip import ClipResult
 from separation.errors import InputError
 from separation.runs import checkpoint
+from separation.training.attached_step import AttachedStep
 from separation.training.cuda_graph import EAGER_STEPS, GraphedStep
 from separation.training.step import on_host, train_step
 
@@ -36,10 +37,10 @@ class Recorded(TorchDispatchMode):
 def test_a_step_reads_nothing_from_its_device(model, make_parts):
     """Checked by the operations that it consists of, since a CPU can't be waited for."""
     parts = make_parts(f"model={model}", *ON_DEVICE)
-    batch = parts.data.train.excerpts(range(2), 4000)
-    train_step(parts, batch)
+    batch, take = parts.data.train.excerpts(range(2), 4000), AttachedStep(parts)
+    take(batch)
     with Recorded() as recorded:
-        train_step(parts, batch)
+        take(batch)
     assert not recorded.names & HOST_READS and "_fused_adam_" in recorded.names
 
 
@@ -52,11 +53,11 @@ def test_the_check_finds_a_read(make_parts):
 
 def test_a_bad_step_on_the_device_leaves_nothing_behind(make_parts):
     parts = make_parts(*ON_DEVICE)
-    batch = parts.data.train.excerpts(range(2), 4000)
-    train_step(parts, batch)
+    batch, take = parts.data.train.excerpts(range(2), 4000), AttachedStep(parts)
+    take(batch)
     before = [tensor.clone() for tensor in parts.network.state_dict().values()]
     bad = batch._replace(sources=batch.sources * math.nan)
-    _, result = train_step(parts, bad)
+    _, result = take(bad)
     assert not result.should_step
     assert all(torch.equal(*pair) for pair in zip(before, parts.network.state_dict().values(), strict=True))
 
@@ -100,9 +101,9 @@ def test_what_cannot_be_captured_is_named(overrides, problem, make_parts):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_captured_step_is_the_eager_one(model, make_parts):
     eager, captured = (make_parts(f"model={model}", *ON_DEVICE, device=torch.device("cuda")) for _ in range(2))
-    take = GraphedStep(captured, 1.0)
+    take, take_eagerly = GraphedStep(captured, 1.0), AttachedStep(eager)
     for step in range(EAGER_STEPS + 20):
         batch = eager.data.train.excerpts(range(2 * step, 2 * step + 2), 4000)
-        (loss, clip), (own_loss, own_clip) = train_step(eager, batch), take(batch)
+        (loss, clip), (own_loss, own_clip) = take_eagerly(batch), take(batch)
         torch.testing.assert_close(own_loss, loss, rtol=1e-4, atol=1e-6)
         assert own_clip.threshold == pytest.approx(clip.threshold, rel=1e-3)

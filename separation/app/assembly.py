@@ -17,12 +17,12 @@ from separation.data.mixtures import Data, MixtureList
 from separation.data.sample_store import open_store
 from separation.errors import InputError, check_count
 from separation.model.losses import Loss, ScaledLoss
-from separation.model.networks import allow_tf32, pick_device
 from separation.model.separators import TrainedModel
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
+from separation.training.devices import Precision, allow_tf32, pick_device
 from separation.training.processes import Processes
-from separation.training.step import Precision, TrainingParts
+from separation.training.step import TrainingParts
 
 ALLOWED_TARGETS = {
     "data": "separation.data.",
@@ -148,7 +148,7 @@ def build_data(config: DictConfig, corpus: Corpus | None = None) -> Data:
 def build_loss(config: DictConfig) -> Loss:
     """The training loss, in the units that were asked for."""
     loss: Loss = build(config, "model.loss")
-    scales = config.trainer.loss_scale, config.trainer.magnitude_scale
+    scales = config.loss_scale, config.magnitude_scale
     return loss if scales == (1.0, 1.0) else ScaledLoss(loss, *scales)
 
 
@@ -170,11 +170,13 @@ def build_parts(config: DictConfig, device: torch.device, processes: Processes) 
         )
     if processes.rank:  # every process has the same network, but its own dropout
         torch.manual_seed(config.seed + processes.rank * 2**40)
+    clipper = build(config, "clip")
+    clipper.attached_to(optimizer)
     return TrainingParts(
         replica=processes.wrap(network),
         network=network,
         loss=build_loss(config),
-        clipping=build(config, "clip").attach(optimizer, network.named_parameters(), config.trainer.fold_clipping),
+        clipper=clipper,
         optimizer=optimizer,
         stft=build(config, "stft"),
         data=data,

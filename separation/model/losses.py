@@ -173,8 +173,8 @@ class ScaledLoss:
     """
 
     def __init__(self, loss: Loss, scale: float, magnitude_scale: float) -> None:
-        check_number("trainer.loss_scale", scale, 1e-12, 1e12)
-        check_number("trainer.magnitude_scale", magnitude_scale, 1e-6, 1e6)
+        check_number("loss_scale", scale, 1e-12, 1e12)
+        check_number("magnitude_scale", magnitude_scale, 1e-6, 1e6)
         self.loss = loss
         self.scale = scale
         self.magnitude_scale = magnitude_scale

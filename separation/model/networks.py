@@ -1,16 +1,37 @@
-"""The paper's networks, assembled from nussl's modules: log magnitude, normalisation, BLSTM layers, heads."""
+"""The paper's networks, assembled from nussl's modules, and all that changes how nussl runs them.
 
-import re
+    mixture magnitude           (batch, frame, frequency)
+      log magnitude, in dB        nussl's AmplitudeToDB
+      batch normalisation         one mean and one variance over all bins of the batch
+      BLSTM layers              (batch, frame, 2 hidden_size)
+      heads, linear each, one or both:
+        mask: sigmoid           (batch, frame, frequency, source)
+        embedding: sigmoid,     (batch, frame, frequency, embedding_size)
+          then unit norm
+
+    builder           heads            trained with
+    mask_inference    mask             L_MI, or L_SNR (model=waveform)
+    deep_clustering   embedding        L_DC, or L_WKM (model=whitened_kmeans)
+    chimera           mask, embedding  L_MI+WKM
+
+The paper has 4 layers of 600 units each way, the defaults of conf/model 2 of 128. Weights are nussl's, so a trained
+network runs in nussl's separators. What is changed of how they run: padded batches are packed (`Network`), the LSTM may
+stay in float32 beside bfloat16 (`computing_in`), captured graphs keep its weights in place (`keep_weights_in_place`),
+and several processes normalise by their whole batch (`normalise_jointly`).
+"""
+
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from separation import compat
-from separation.errors import InputError, check_choice, check_count, check_number
+from separation.errors import check_choice, check_count, check_number
 
 MASK_ACTIVATIONS = ("sigmoid", "softmax", "relu")
 EMBEDDING_ACTIVATIONS = ("sigmoid", "tanh", "relu", "softmax")
@@ -162,27 +183,78 @@ def num_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
-def allow_tf32(allowed: bool) -> None:
-    """Whether GPUs may round float32 factors to 10 bits of mantissa; torch's default is to let cuDNN's LSTM do so."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+@contextmanager
+def computing_in(dtype: torch.dtype, network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Inside, the network computes in `dtype`; its parameters stay in float32, and so does an LSTM that has to."""
+    if dtype == torch.float32:
+        yield
+        return
+    with ExitStack() as stack:
+        stack.enter_context(torch.autocast(device.type, dtype))
+        if dtype == torch.bfloat16 and not has_bfloat16_lstm(device.type):
+            for layer in _lstms(network):
+                layer.forward = torch.autocast(device.type, enabled=False)(layer.forward)
+                stack.callback(delattr, layer, "forward")
+        yield
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of a `device` key: `auto` is a GPU where there is one.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(name)):
-        raise InputError(f"device={name}: expected auto, cpu, cuda or cuda:N")
+@cache
+def has_bfloat16_lstm(device_type: str) -> bool:
+    """Whether an LSTM can compute in bfloat16. cuDNN has none (torch would take unscaled float16); oneDNN's needs a CPU
+    with AVX-512, which the smallest one tells."""
+    if device_type != "cpu":
+        return False
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-        if device.index is not None:
-            torch.cuda.set_device(device)  # streams and graphs are the current device's
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device={name}: can't be used here ({reason}); try device=auto or device=cpu") from error
-    return device
+        with torch.random.fork_rng(devices=[]), torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
+            nn.LSTM(1, 1)(torch.zeros(1, 1, 1))[0].sum().backward()
+    except RuntimeError:
+        return False
+    return True
+
+
+def keep_weights_in_place(network: nn.Module) -> None:
+    """Lays each LSTM's weights side by side once. nussl does so in every forward pass, in new memory each time: a
+    captured step would go on to train what the network no longer reads."""
+    for layer in _lstms(network):
+        layer.flatten_parameters()
+        layer.flatten_parameters = lambda: None  # type: ignore[method-assign]
+
+
+def _lstms(network: nn.Module) -> list[nn.RNNBase]:
+    return [module for module in network.modules() if isinstance(module, nn.RNNBase)]
+
+
+def normalise_jointly(network: nn.Module) -> None:
+    """Replaces batch normalisation by that over the whole batch of all processes."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.BatchNorm1d:
+                setattr(module, name, JointBatchNorm(child))
+
+
+class JointBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of a network's *input* by the statistics of all processes' parts of the batch, on any device.
+
+    No gradient passes through the statistics: the input is data. (torch's SyncBatchNorm lets it pass, on GPUs only.)
+    """
+
+    def __init__(self, other: nn.BatchNorm1d) -> None:
+        super().__init__(other.num_features, other.eps, other.momentum)
+        self._parameters, self._buffers = other._parameters, other._buffers  # the same ones: an optimizer may have them
+
+    def forward(self, data: Tensor) -> Tensor:
+        """As BatchNorm1d, shape (batch, feature, point)."""
+        if not self.training:
+            return super().forward(data)
+        assert not data.requires_grad
+        double = data.double()
+        moments = torch.stack([double.sum((0, 2)), double.square().sum((0, 2)), torch.ones_like(double[0, :, 0])])
+        moments[2] *= data.shape[0] * data.shape[2]
+        dist.all_reduce(moments)
+        mean, square, count = moments[0] / moments[2], moments[1] / moments[2], moments[2]
+        variance = square - mean.square()
+        self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        with torch.no_grad():
+            self.running_mean.lerp_(mean.float(), self.momentum)  # type: ignore[union-attr, arg-type]
+            self.running_var.lerp_((variance * count / (count - 1)).float(), self.momentum)  # type: ignore[union-attr, arg-type]
+        return nn.functional.batch_norm(data, mean.float(), variance.float(), self.weight, self.bias, eps=self.eps)

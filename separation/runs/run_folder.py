@@ -23,16 +23,11 @@ MAY_CHANGE = (
 )
 """Settings that may be others when a run is resumed: with them it still takes the same steps."""
 
-
-SINCE_ADDED = {
-    "mixing.mode": "min",
-    "data.on_error": "stop",
-    "trainer.loss_scale": 1.0,
-    "trainer.magnitude_scale": 1.0,
-}
-"""Settings that runs of the first versions don't have, and what they were."""
 GROUPS = ("data", "model", "clip", "optimizer", "trainer", "evaluation", "mixing", "stft")
-VALUES = ("seed", "device", "threads", "run_dir", "experiment", "choices", "overrides")
+VALUES = (
+    *("seed", "device", "threads", "run_dir", "experiment", "choices", "overrides"),
+    *("loss_scale", "magnitude_scale"),
+)
 """The keys of a run's settings."""
 LARGEST_CONFIG = 1_000_000
 
@@ -199,4 +194,4 @@ def _settings(config: Any) -> dict[str, Any]:
         else:
             yield prefix, node
 
-    return {**SINCE_ADDED, **dict(flat(OmegaConf.to_container(config, resolve=True), ""))}
+    return dict(flat(OmegaConf.to_container(config, resolve=True), ""))

@@ -1,12 +1,14 @@
 """A training step as one CUDA graph: the host launches it whole instead of kernel by kernel."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gradclip import ClipResult
 from separation.data.mixtures import Batch
 from separation.errors import InputError
-from separation.training.step import TrainingParts, train_step
+from separation.model.networks import keep_weights_in_place
+from separation.training.attached_step import AttachedStep
+from separation.training.step import TrainingParts
 
 EAGER_STEPS = 3
 """Steps before the capture, in which cuDNN, the optimizer and the clipper make what they keep."""
@@ -27,7 +29,7 @@ class GraphedStep:
     def __init__(self, parts: TrainingParts, weight: float) -> None:
         problems = {
             "device: needs a GPU": parts.device.type != "cuda",
-            "clip: needs one that stays on the GPU, clip=autoclip_on_device": not parts.clipping.clipper.on_device,
+            "clip: needs one that stays on the GPU, clip=autoclip_on_device": not parts.clipper.on_device,
             "optimizer.fused: needs true": not all(group.get("fused") for group in parts.optimizer.param_groups),
             "trainer.precision: fp16 can't be captured, take bf16": parts.precision.scaler.is_enabled(),
             "torchrun: needs a single process": parts.processes.count > 1,
@@ -36,9 +38,9 @@ class GraphedStep:
             raise InputError(f"trainer.cuda_graph=true: {problem}; or use trainer.cuda_graph=false")
         for group in parts.optimizer.param_groups:
             group["capturable"] = True
-        _keep_in_place(parts.network)
+        keep_weights_in_place(parts.network)
         self.parts = parts
-        self.weight = weight
+        self.take = AttachedStep(parts, weight)
         self.count = 0
         self.stream = torch.cuda.Stream(parts.device)
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -63,7 +65,7 @@ class GraphedStep:
         current = torch.cuda.current_stream(self.parts.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
-            taken = train_step(self.parts, batch, self.weight)
+            taken = self.take(batch)
         current.wait_stream(self.stream)
         return taken
 
@@ -76,16 +78,7 @@ class GraphedStep:
         try:
             # Another thread may allocate meanwhile: it prepares the next batch.
             with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
-                self.loss, self.result = train_step(self.parts, self.batch, self.weight)
+                self.loss, self.result = self.take(self.batch)
         except RuntimeError as error:
             reason = str(error.__context__ or error).splitlines()[0][:200]  # ending the capture fails in turn
             raise InputError(f"trainer.cuda_graph=true: this step can't be captured ({reason}); use false") from error
-
-
-def _keep_in_place(network: nn.Module) -> None:
-    """Lays each LSTM's weights side by side once. nussl does so in every forward pass, in new memory each time: a
-    captured step would go on to train what the network no longer reads."""
-    for module in network.modules():
-        if isinstance(module, nn.RNNBase):
-            module.flatten_parameters()
-            module.flatten_parameters = lambda: None  # type: ignore[method-assign]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from separation.errors import InputError
+from separation.model.networks import normalise_jointly
 
 T = TypeVar("T")
 
@@ -66,48 +67,10 @@ class Processes:
         batch. The network itself goes on to hold the parameters."""
         if self.count == 1:
             return network
-        for module in list(network.modules()):
-            for name, child in module.named_children():
-                if type(child) is nn.BatchNorm1d:
-                    setattr(module, name, JointBatchNorm(child))
+        normalise_jointly(network)
         with warnings.catch_warnings():  # its new name is unknown to older torch
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(network, broadcast_buffers=False)
-
-
-class JointBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of a network's *input* by the statistics of all processes' parts of the batch, on any device.
-
-    No gradient passes through the statistics: the input is data. (torch's SyncBatchNorm lets it pass, on GPUs only.)
-    """
-
-    def __init__(self, other: nn.BatchNorm1d) -> None:
-        super().__init__(other.num_features, other.eps, other.momentum)
-        self._parameters, self._buffers = other._parameters, other._buffers  # the same ones: an optimizer may have them
-
-    def forward(self, data: Tensor) -> Tensor:
-        """As BatchNorm1d, shape (batch, feature, point)."""
-        if not self.training:
-            return super().forward(data)
-        assert not data.requires_grad
-        double = data.double()
-        moments = torch.stack([double.sum((0, 2)), double.square().sum((0, 2)), torch.ones_like(double[0, :, 0])])
-        moments[2] *= data.shape[0] * data.shape[2]
-        dist.all_reduce(moments)
-        mean, square, count = moments[0] / moments[2], moments[1] / moments[2], moments[2]
-        variance = square - mean.square()
-        self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-        with torch.no_grad():
-            self.running_mean.lerp_(mean.float(), self.momentum)  # type: ignore[union-attr, arg-type]
-            self.running_var.lerp_((variance * count / (count - 1)).float(), self.momentum)  # type: ignore[union-attr, arg-type]
-        return nn.functional.batch_norm(data, mean.float(), variance.float(), self.weight, self.bias, eps=self.eps)
-
-
-def local_device(device: torch.device) -> torch.device:
-    """The GPU of this process where a machine's processes have one each; `device` otherwise."""
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    return device
 
 
 @contextmanager

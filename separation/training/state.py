@@ -18,7 +18,7 @@ def capture(parts: TrainingParts, progress: Progress) -> dict[str, Any]:
         "progress": progress.state_dict(),
         "network": parts.network.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
-        "clipper": parts.clipping.clipper.state_dict(),
+        "clipper": parts.clipper.state_dict(),
         "loss_scale": parts.precision.scaler.state_dict(),
         "data": parts.data.digest(),
         "random": parts.processes.gather(random_states(parts.device)),  # dropout's
@@ -38,7 +38,7 @@ def restore(parts: TrainingParts, path: Path) -> Progress:
         )
     try:
         parts.optimizer.load_state_dict(state["optimizer"])
-        parts.clipping.clipper.load_state_dict(state["clipper"])
+        parts.clipper.load_state_dict(state["clipper"])
         parts.precision.scaler.load_state_dict(state["loss_scale"])
         rank, states = parts.processes.rank, state["random"]
         if rank < len(states):  # a process that is new begins its dropout masks anew

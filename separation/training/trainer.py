@@ -16,16 +16,17 @@ from torch import Tensor
 
 from gradclip import ClipResult
 from separation.data.mixtures import Batch
-from separation.errors import InputError, check_choice, check_count, check_number
+from separation.errors import InputError, check_count, check_number
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
+from separation.training.attached_step import AttachedStep, needs_attachment
 from separation.training.counters import Progress
 from separation.training.cuda_graph import GraphedStep
 from separation.training.dynamics import RecordedSteps
 from separation.training.interruption import Interrupted, Interruption
 from separation.training.recorder import Recorder
 from separation.training.state import capture, restore
-from separation.training.step import PRECISIONS, TrainingParts, batch_loss, on_host, train_step
+from separation.training.step import TrainingParts, batch_loss, on_host, train_step
 
 log = logging.getLogger(__name__)
 NAMED_MIXTURES = 10
@@ -40,9 +41,7 @@ class Trainer:
         max_epochs: epochs, or null.
         batch_size: excerpts a step, over all processes.
         excerpt_frames: length of the excerpts in STFT frames.
-        precision: of the network's computations: fp32, bf16 or fp16.
-        loss_scale, magnitude_scale: see `ScaledLoss`.
-        fold_clipping: let a fused optimizer multiply by the clipping coefficient, which saves a pass.
+        precision: of the network's computations (see `Precision`).
         store_on_device: keep the corpus's samples where the network is, and mix there.
         cuda_graph: replay a captured step (see `GraphedStep`).
         log_steps: losses and norms are read from the device and written every so many steps.
@@ -61,9 +60,6 @@ class Trainer:
     batch_size: int
     excerpt_frames: int
     precision: str
-    loss_scale: float
-    magnitude_scale: float
-    fold_clipping: bool
     store_on_device: bool
     cuda_graph: bool
     log_steps: int
@@ -86,8 +82,7 @@ class Trainer:
         check_count("trainer.excerpt_frames", self.excerpt_frames, minimum=2, maximum=100_000)
         check_count("trainer.log_steps", self.log_steps)
         check_count("trainer.max_skipped", self.max_skipped)
-        check_choice("trainer.precision", self.precision, tuple(PRECISIONS))
-        for key in ("fold_clipping", "store_on_device", "cuda_graph", "resume", "progress"):
+        for key in ("store_on_device", "cuda_graph", "resume", "progress"):
             if not isinstance(getattr(self, key), bool):
                 raise InputError(f"trainer.{key}={getattr(self, key)}: expected true or false")
 
@@ -136,6 +131,8 @@ class _Run:
         self.take: Callable[[Batch], tuple[Tensor, ClipResult]] = partial(train_step, parts, weight=weight)
         if settings.cuda_graph:
             self.take = GraphedStep(parts, weight)
+        elif needs_attachment(parts):
+            self.take = AttachedStep(parts, weight)
         if settings.dynamics_steps is not None:
             self.take = RecordedSteps(self.take, parts, folder.dynamics, settings.dynamics_steps, progress.step)
         self.start = time.perf_counter() - progress.seconds
