@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from gradclip import AutoClip
-from separation.app import command as cli
+from separation.app.command import entry_point
 from separation.errors import InputError
 from separation.model.networks import mask_inference, num_parameters
 from separation.runs.summaries import table
@@ -202,4 +202,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    entry_point(main)

@@ -19,8 +19,9 @@ from benchmark import alternating, seconds, settings, write_results
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from separation.app import command as cli
 from separation.app.assembly import build, build_data, set_threads
+from separation.app.command import entry_point
+from separation.app.settings import compose_config
 from separation.data import audio
 from separation.data.corpora.librispeech import LibriSpeechCorpus
 from separation.data.mixtures import MixtureList
@@ -85,22 +86,22 @@ def write_flac(mixtures: MixtureList, root: Path, minutes: float) -> float:
 
 def main() -> None:
     """Measures and prints; writes JSON where an output is named."""
-    own, overrides = settings(__doc__, "bench_data")
+    program, overrides = settings(__doc__, "bench_data")
     logging.disable()
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        config = cli.compose_config("config", ["threads=1", *overrides, f"data.store={root}/store"])
+        config = compose_config("config", ["threads=1", *overrides, f"data.store={root}/store"])
         set_threads(config)
-        write_mixtures(config, own.num_mixtures, root / "wav")
-        readers = Readers(config, root / "wav", own.num_mixtures)
+        write_mixtures(config, program.num_mixtures, root / "wav")
+        readers = Readers(config, root / "wav", program.num_mixtures)
         functions = {
             "mixed waveforms": readers.waveforms,
             "with spectrograms and targets": readers.spectra,
             "nussl: spectrograms and targets": readers.nussls,
         }
-        medians = alternating(list(functions.values()), own.repetitions, "reading")
-        rates = {name: own.num_mixtures / median for name, median in zip(functions, medians, strict=True)}
-        audio_seconds = write_flac(readers.mixtures, root / "flac", own.flac_minutes)
+        medians = alternating(list(functions.values()), program.repetitions, "reading")
+        rates = {name: program.num_mixtures / median for name, median in zip(functions, medians, strict=True)}
+        audio_seconds = write_flac(readers.mixtures, root / "flac", program.flac_minutes)
         builds = []
         for number in range(3):
             corpus = LibriSpeechCorpus(
@@ -117,8 +118,8 @@ def main() -> None:
     rows = [[name, f"{rate:,.0f}", f"{rate / peer:.1f}"] for name, rate in rates.items()]
     print(table([f"{results['batch']}, one thread", "items a second", "times nussl's"], rows))
     print(f"\nstore from 16 kHz FLAC: {results['store_times_real_time']:,.0f} times real time")
-    write_results(own.output, results)
+    write_results(program.output, results)
 
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    entry_point(main)

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark import alternating, settings, write_results
-from export_nussl import export
 from torch import Tensor
 
-from separation.app import command as cli
 from separation.app.assembly import TrainedModel, load_model, set_threads
+from separation.app.command import entry_point
+from separation.app.nussl_export import export
+from separation.app.settings import run_config, run_data, run_folder
 from separation.compat import nussl
 from separation.data.mixtures import Batch, MixtureList
 from separation.evaluation.bss_eval import bss_eval
@@ -193,18 +194,20 @@ def report(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measures and prints; writes JSON where an output is named."""
-    own, overrides = settings(__doc__, "bench_eval")
-    folder = cli.run_folder(own.run)
-    config = cli.run_config(folder, [*overrides, "device=cpu"])
+    program, overrides = settings(__doc__, "bench_eval")
+    folder = run_folder(program.run)
+    config = run_config(folder, [*overrides, "device=cpu"])
     set_threads(config)
-    mixtures = cli.run_data(config, overrides).tests[0]
+    mixtures = run_data(config, overrides).tests[0]
     with tempfile.TemporaryDirectory() as temporary:
         exported = Path(temporary) / "model.pth"
         export(folder, exported)
-        results = measure(Bench(load_model(folder, config), mixtures, own.num_mixtures, str(exported)), own.repetitions)
+        results = measure(
+            Bench(load_model(folder, config), mixtures, program.num_mixtures, str(exported)), program.repetitions
+        )
     print(report(results))
-    write_results(own.output, results, config.seed)
+    write_results(program.output, results, config.seed)
 
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    entry_point(main)

@@ -19,8 +19,9 @@ import torch
 from benchmark import settings, write_results
 from tqdm import tqdm
 
-from separation.app import command as cli
 from separation.app.assembly import build, build_parts, set_threads
+from separation.app.command import entry_point
+from separation.app.settings import compose_config
 from separation.errors import check_count
 from separation.runs.run_folder import RunFolder
 from separation.runs.summaries import table
@@ -59,7 +60,7 @@ class StepLog(Interruption):
 def train(overrides: list[str], folder: Path, until: int, log: StepLog) -> list[float]:
     """Trains the run in a folder up to a step; seconds of each of its steps but the first."""
     settings = [*TINY, *overrides, f"trainer.max_steps={until}", "trainer.resume=true", f"run_dir={folder}"]
-    config = cli.compose_config("config", [*settings, "trainer.log_steps=1"])
+    config = compose_config("config", [*settings, "trainer.log_steps=1"])
     set_threads(config)
     parts, trainer = build_parts(config, torch.device("cpu"), Processes()), build(config, "trainer")
     with RunFolder.create(folder, config, True) as run:
@@ -96,9 +97,9 @@ def measure(overrides: list[str], steps: int, root: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measures and prints; writes JSON where an output is named."""
-    own, overrides = settings(__doc__, "bench_growth")
-    check_count("steps", own.steps, minimum=3 * max(WINDOWS, WARM_UP))
-    width = own.steps // WINDOWS
+    program, overrides = settings(__doc__, "bench_growth")
+    check_count("steps", program.steps, minimum=3 * max(WINDOWS, WARM_UP))
+    width = program.steps // WINDOWS
     with tempfile.TemporaryDirectory() as temporary:
         results = measure(overrides, width * WINDOWS, Path(temporary))
     rows = [
@@ -107,9 +108,9 @@ def main() -> None:
     ]
     print(table(["up to step", "ms a step", "resident MB"], rows))
     print(f"\nmemory {results['grown_by_megabytes']:+.1f} MB")
-    print(f"steps from {own.steps} on beside those from {WARM_UP} on: {results['late_beside_early']:.3f}")
-    write_results(own.output, results)
+    print(f"steps from {program.steps} on beside those from {WARM_UP} on: {results['late_beside_early']:.3f}")
+    write_results(program.output, results)
 
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    entry_point(main)

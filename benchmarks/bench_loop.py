@@ -19,8 +19,9 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from separation.app import command as cli
 from separation.app.assembly import build, build_data, build_parts, set_threads
+from separation.app.command import entry_point
+from separation.app.settings import compose_config
 from separation.compat import nussl
 from separation.data import audio
 from separation.model.networks import num_parameters
@@ -34,7 +35,7 @@ CPU = torch.device("cpu")
 
 def ours(overrides: list[str], folder: Path) -> float:
     """Seconds from WAV files to the last checkpoint."""
-    config = cli.compose_config("config", [*overrides, f"data.store={folder}/store", f"run_dir={folder}/run"])
+    config = compose_config("config", [*overrides, f"data.store={folder}/store", f"run_dir={folder}/run"])
     start = time.perf_counter()
     parts, trainer = build_parts(config, CPU, Processes()), build(config, "trainer")
     with RunFolder.create(folder / "run", config, False) as run:
@@ -89,21 +90,21 @@ def nussls(config: DictConfig, folder: Path, steps: int) -> float:
 
 def main() -> None:
     """Measures and prints; writes JSON where an output is named."""
-    own, overrides = settings(__doc__, "bench_loop")
-    overrides += ["model=mask_inference", "trainer.progress=false", f"trainer.max_steps={own.steps}", "device=cpu"]
+    program, overrides = settings(__doc__, "bench_loop")
+    overrides += ["model=mask_inference", "trainer.progress=false", f"trainer.max_steps={program.steps}", "device=cpu"]
     times: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        config = cli.compose_config("config", [*overrides, f"data.store={root}/store"])
+        config = compose_config("config", [*overrides, f"data.store={root}/store"])
         set_threads(config)
-        write_mixtures(config, own.steps * config.trainer.batch_size, root / "wav")
-        for number in tqdm(range(own.repetitions + 1), desc="repetitions", leave=False):  # the first warms up
-            times.append((ours(overrides, root / str(number)), nussls(config, root / "wav", own.steps)))
-    own_time, peer_time = (statistics.median(column) / own.steps for column in zip(*times[1:], strict=True))
+        write_mixtures(config, program.steps * config.trainer.batch_size, root / "wav")
+        for number in tqdm(range(program.repetitions + 1), desc="repetitions", leave=False):  # the first warms up
+            times.append((ours(overrides, root / str(number)), nussls(config, root / "wav", program.steps)))
+    own_time, peer_time = (statistics.median(column) / program.steps for column in zip(*times[1:], strict=True))
     results: dict[str, Any] = {
         "parameters": num_parameters(build(config, "model.network")),
         "batch": f"{config.trainer.batch_size} x {config.trainer.excerpt_frames} frames",
-        "steps": own.steps,
+        "steps": program.steps,
         "ours": own_time,
         "nussl": peer_time,
         "times_faster": peer_time / own_time,
@@ -111,8 +112,8 @@ def main() -> None:
     rows = [["ours", f"{1e3 * own_time:.1f}"], ["nussl", f"{1e3 * peer_time:.1f}"]]
     print(table([f"{results['batch']}", "ms a step"], rows))
     print(f"\n{results['times_faster']:.2f} times faster")
-    write_results(own.output, results)
+    write_results(program.output, results)
 
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    entry_point(main)

@@ -16,8 +16,9 @@ from benchmark import seconds, settings, write_results
 from torch import Tensor
 from tqdm import tqdm
 
-from separation.app import command as cli
 from separation.app.assembly import build
+from separation.app.command import entry_point
+from separation.app.settings import compose_config
 from separation.model.networks import num_parameters
 from separation.runs.summaries import table
 
@@ -41,7 +42,7 @@ class Bench:
         gradients = [parameter.grad.clone() for _, parameter in self.named if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         self.gradients = [gradient / norm for gradient in gradients]
-        configs = {name: cli.compose_config("config", [f"clip={name}", *NEEDED.get(name, [])]) for name in strategies}
+        configs = {name: compose_config("config", [f"clip={name}", *NEEDED.get(name, [])]) for name in strategies}
         self.clippers = {name: build(config, "clip") for name, config in configs.items()}
         self.sizes: dict[str, list[int]] = {name: [] for name in strategies}
         self.random = np.random.default_rng(0)
@@ -105,12 +106,14 @@ def report(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measures and prints; writes JSON where an output is named."""
-    own, overrides = settings(__doc__, "bench_strategies")
-    bench = Bench(list(own.strategies), overrides)
-    strategies = bench.measure(own.repetitions)
+    program, overrides = settings(__doc__, "bench_strategies")
+    bench = Bench(list(program.strategies), overrides)
+    strategies = bench.measure(program.repetitions)
     for parameter in bench.step.network.parameters():
         parameter.grad = None
-    steps = [seconds(bench.step.whole, bench.step.device) for _ in tqdm(range(min(own.repetitions, 11)), leave=False)]
+    steps = [
+        seconds(bench.step.whole, bench.step.device) for _ in tqdm(range(min(program.repetitions, 11)), leave=False)
+    ]
     results = {
         "parameters": num_parameters(bench.step.network),
         "batch": f"{len(bench.step.batch.sources)} x {bench.step.config.trainer.excerpt_frames} frames",
@@ -118,8 +121,8 @@ def main() -> None:
         "strategies": strategies,
     }
     print(report(results))
-    write_results(own.output, results)
+    write_results(program.output, results)
 
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    entry_point(main)

@@ -14,8 +14,9 @@ import torch
 from benchmark import alternating, seconds, settings, write_results
 from torch import nn
 
-from separation.app import command as cli
 from separation.app.assembly import build, set_threads
+from separation.app.command import entry_point
+from separation.app.settings import compose_config
 from separation.data.mixtures import Batch
 from separation.model.features import features
 from separation.model.networks import num_parameters
@@ -40,7 +41,7 @@ class Step:
     """A model's training step, and its network's, on a batch of noise."""
 
     def __init__(self, model: str, overrides: list[str]) -> None:
-        config = cli.compose_config("config", [*overrides, f"model={model}"])
+        config = compose_config("config", [*overrides, f"model={model}"])
         set_threads(config)
         self.config = config
         self.device = pick_device(config.device)
@@ -112,12 +113,12 @@ def measure(model: str, overrides: list[str], repetitions: int) -> dict[str, Any
 
 def main() -> None:
     """Measures and prints; writes JSON where an output is named."""
-    own, overrides = settings(__doc__, "bench_train")
-    device = pick_device(cli.compose_config("config", overrides).device)
+    program, overrides = settings(__doc__, "bench_train")
+    device = pick_device(compose_config("config", overrides).device)
     variants = VARIANTS if device.type == "cpu" else GPU_VARIANTS
     results = {
-        f"{model}, {variant}" if variant else model: measure(model, [*overrides, *extra], own.repetitions)
-        for model in own.models
+        f"{model}, {variant}" if variant else model: measure(model, [*overrides, *extra], program.repetitions)
+        for model in program.models
         for variant, extra in variants.items()
     }
     rows = [
@@ -134,8 +135,8 @@ def main() -> None:
     ]
     header = ["model", "batch", "bare network [ms]", "whole step [ms]", "ratio", "mixtures a second", "GPU at work"]
     print(table(header, rows))
-    write_results(own.output, results)
+    write_results(program.output, results)
 
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    entry_point(main)

@@ -1,9 +1,6 @@
 """What the benchmarks share: reading settings, timing side by side, writing results with their provenance."""
 
-import json
-import re
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,28 +10,20 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from separation.app import command as cli
+from separation.app.settings import arguments, split_overrides
 from separation.errors import check_count
-from separation.runs.atomic_files import write_text
-from separation.runs.provenance import provenance
+from separation.runs.provenance import write_json
 
 CONF = Path(__file__).parent / "conf"
 
 
 def settings(doc: str | None, name: str) -> tuple[DictConfig, list[str]]:
-    """The script's own settings, conf/NAME.yaml, from the command line; and overrides for those of a run.
-
-    With --help, prints how to call it and ends.
-    """
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(f"{doc}\n{(CONF / f'{name}.yaml').read_text()}")
-        sys.exit()
-    own, overrides = cli.split_overrides(arguments, name, CONF)
+    """The benchmark's settings, conf/NAME.yaml, from the command line; and overrides for those of a run."""
+    benchmark, overrides = split_overrides(arguments(doc, name, CONF), name, CONF)
     for key in ("repetitions", "steps", "num_mixtures"):
-        if key in own:
-            check_count(key, own[key])
-    return own, overrides
+        if key in benchmark:
+            check_count(key, benchmark[key])
+    return benchmark, overrides
 
 
 def seconds(function: Callable[[], object], device: torch.device | None = None) -> float:
@@ -56,11 +45,6 @@ def alternating(
 
 
 def write_results(output: object, results: dict[str, Any], seed: int = 0) -> None:
-    """Writes JSON, with where it comes from, if an output is named. Of paths in the command, the last part is kept."""
-    if output is None:
-        return
-    arguments = [re.sub(r"(?<==)/[^,\]]*/", "", argument) for argument in sys.argv[1:]]
-    results["provenance"] = provenance(" ".join([f"python scripts/{Path(sys.argv[0]).name}", *arguments]), seed)
-    path = Path(str(output))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(results, indent=1) + "\n")
+    """Writes JSON, with where it comes from, if an output is named."""
+    if output is not None:
+        write_json(Path(str(output)), results, seed)

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark import settings, write_results
-from export_nussl import export
 from torch import Tensor
 
-from separation.app import command as cli
 from separation.app.assembly import TrainedModel, load_model
+from separation.app.command import entry_point
+from separation.app.nussl_export import export
+from separation.app.settings import run_config, run_data, run_folder
 from separation.compat import nussl
 from separation.data.mixtures import Batch
 from separation.evaluation.evaluator import ModelEstimator, OracleEstimator, metrics
@@ -151,11 +152,11 @@ def report(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Compares and prints; writes JSON where an output is named."""
-    own, overrides = settings(__doc__, "compare_nussl")
-    folder = cli.run_folder(own.run)
-    config = cli.run_config(folder, [*overrides, "device=cpu"])
-    mixtures = cli.run_data(config, overrides).tests[0]
-    batch = mixtures.whole(range(min(own.num_mixtures, len(mixtures))))
+    program, overrides = settings(__doc__, "compare_nussl")
+    folder = run_folder(program.run)
+    config = run_config(folder, [*overrides, "device=cpu"])
+    mixtures = run_data(config, overrides).tests[0]
+    batch = mixtures.whole(range(min(program.num_mixtures, len(mixtures))))
     model = load_model(folder, config)
     with tempfile.TemporaryDirectory() as temporary:
         exported = Path(temporary) / "model.pth"
@@ -163,12 +164,12 @@ def main() -> None:
         comparison = Comparison(model, batch, config.data.sample_rate, str(exported))
         results: dict[str, Any] = {name: comparison.oracle(name) for name in ORACLES}
         if isinstance(model.separator, KMeansSeparator):
-            results["clustering"] = comparison.clustering(model.separator, own.repetitions)
+            results["clustering"] = comparison.clustering(model.separator, program.repetitions)
         else:
             results["masks"] = comparison.masks()
     print(report(results))
-    write_results(own.output, results, config.seed)
+    write_results(program.output, results, config.seed)
 
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    entry_point(main)

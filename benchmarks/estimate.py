@@ -19,8 +19,8 @@ import torch
 from bench_train import Step
 from benchmark import seconds, settings, write_results
 
-from separation.app import command as cli
 from separation.app.assembly import build
+from separation.app.command import entry_point
 from separation.data.drawn_mixtures import DrawnMixtures
 from separation.data.sample_store import Utterance
 from separation.errors import InputError, check_count, check_number
@@ -149,22 +149,25 @@ def report(results: dict[str, dict[str, Any]], runs: int, workers: int) -> str:
 
 def main() -> None:
     """Measures and prints; writes JSON where an output is named."""
-    own, overrides = settings(__doc__, "estimate")
+    program, overrides = settings(__doc__, "estimate")
     for key in ("runs", "workers"):
-        check_count(key, own[key])
-    check_number("seconds", own.seconds, 0.01, 3600)
-    check_number("mixture_seconds", own.mixture_seconds, 0.1, 3600)
+        check_count(key, program[key])
+    check_number("seconds", program.seconds, 0.01, 3600)
+    check_number("mixture_seconds", program.mixture_seconds, 0.1, 3600)
     chosen = [argument.removeprefix("model=") for argument in overrides if argument.startswith("model=")]
     overrides = [argument for argument in overrides if not argument.startswith("model=")]
-    models = own.models or chosen or ["mask_inference"]
+    models = program.models or chosen or ["mask_inference"]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as process:
-        jobs = {model: process.submit(measure, model, overrides, own.seconds, own.mixture_seconds) for model in models}
+        jobs = {
+            model: process.submit(measure, model, overrides, program.seconds, program.mixture_seconds)
+            for model in models
+        }
         results = {model: job.result() for model, job in jobs.items()}
-    print(report(results, own.runs, own.workers))
+    print(report(results, program.runs, program.workers))
     print("\nThe sample store takes 2 bytes a sample more: 58 MB an hour at 8 kHz.")
-    write_results(own.output, {**results, "runs": own.runs, "workers": own.workers})
+    write_results(program.output, {**results, "runs": program.runs, "workers": program.workers})
 
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    entry_point(main)

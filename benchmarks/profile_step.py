@@ -13,7 +13,7 @@ from benchmark import settings, write_results
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from separation.app import command as cli
+from separation.app.command import entry_point
 from separation.errors import check_count
 from separation.runs.summaries import table
 
@@ -59,18 +59,18 @@ def measure(step: Step, count: int, trace: Path | None) -> dict[str, Any]:
 
 def main() -> None:
     """Profiles and prints; writes JSON and a trace where they are named."""
-    own, overrides = settings(__doc__, "profile_step")
-    check_count("rows", own.rows)
+    program, overrides = settings(__doc__, "profile_step")
+    check_count("rows", program.rows)
     chosen = [argument.removeprefix("model=") for argument in overrides if argument.startswith("model=")]
     step = Step((chosen or ["mask_inference"])[-1], [item for item in overrides if not item.startswith("model=")])
-    results = measure(step, own.steps, None if own.trace is None else Path(own.trace))
+    results = measure(step, program.steps, None if program.trace is None else Path(program.trace))
     kinds = sorted(results["kinds"].items(), key=lambda pair: -pair[1])
     print(table(["kind", "share"], [[name, f"{share:.1%}"] for name, share in kinds]))
-    operations = list(results["operations"].items())[: own.rows]
+    operations = list(results["operations"].items())[: program.rows]
     print("\n" + table(["operation", "share"], [[name, f"{share:.1%}"] for name, share in operations]))
     print(f"\n{results['batch']}, {1e3 * results['seconds_a_step']:.1f} ms a step in operations")
-    write_results(own.output, results)
+    write_results(program.output, results)
 
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    entry_point(main)

@@ -9,31 +9,31 @@ figure.png. Ends with status 1 if it finds something that makes scores wrong.
 import sys
 from pathlib import Path
 
-from benchmark import settings, write_results
-
-from separation.app import command as cli
 from separation.app.assembly import build_corpus
+from separation.app.command import entry_point
+from separation.app.settings import arguments, compose_config, split_overrides
 from separation.data.check.measure import inspect
 from separation.data.check.report import check_figure, distributions, report, summary
 from separation.data.sample_store import open_store
 from separation.errors import check_path
 from separation.runs.atomic_files import replacing, write_text
+from separation.runs.provenance import write_json
 
 
 def main() -> None:
     """Inspects, prints and writes."""
-    own, overrides = settings(__doc__, "check_data")
-    check_path("output", own.output)
-    corpus = build_corpus(cli.compose_config("config", overrides))
+    program, overrides = split_overrides(arguments(__doc__, "check_data"), "check_data")
+    check_path("output", program.output)
+    corpus = build_corpus(compose_config("config", overrides))
     store = open_store(corpus)
     inspection = inspect(corpus, store, corpus.mixture_lists({utterance.name for utterance in store.utterances}))
     numbers = summary(inspection)
     text = report(numbers)
     print(text)
-    folder = Path(own.output).expanduser()
+    folder = Path(program.output).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "report.txt", f"{text}\n")
-    write_results(folder / "report.json", numbers)
+    write_json(folder / "report.json", numbers)
     with replacing(folder / "figure.png") as temporary:
         check_figure(distributions(inspection)).savefig(temporary, dpi=110, format="png")
     print(f"\n{folder}/report.txt, report.json, figure.png")
@@ -42,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    entry_point(main)

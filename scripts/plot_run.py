@@ -7,7 +7,7 @@ spectrograms of its mixture, estimates and references.
 import sys
 from pathlib import Path
 
-from separation.app import command as cli
+from separation.app.command import entry_point
 from separation.errors import InputError
 from separation.runs.atomic_files import replacing
 from separation.runs.run_folder import RunFolder
@@ -33,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    entry_point(main)

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from separation.app import command as cli
 from separation.app.assembly import build_parts
+from separation.app.settings import compose_config
 from separation.studies.run_table import COLUMNS, TEXTS
 from separation.training.processes import Processes
 from separation.training.step import TrainingParts
@@ -91,7 +91,7 @@ def make_parts(speech_folder: Path, tmp_path: Path):
 
     def make(*overrides: str, device: torch.device = CPU) -> TrainingParts:
         settings = ["data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/cache", "trainer.max_steps=9"]
-        config = cli.compose_config("config", [*settings, *TINY[:2], *overrides])
+        config = compose_config("config", [*settings, *TINY[:2], *overrides])
         return build_parts(config, device, Processes())
 
     return make

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from separation.app import command as cli
 from separation.app.assembly import build, build_parts
+from separation.app.settings import compose_config
 from separation.runs.run_folder import RunFolder
 from separation.training.interruption import Interruption
 from separation.training.processes import joined
@@ -14,7 +14,7 @@ from separation.training.processes import joined
 
 def main(output: Path, overrides: list[str]) -> None:
     torch.set_num_threads(1)
-    config = cli.compose_config("config", overrides)
+    config = compose_config("config", overrides)
     device = torch.device("cpu")
     with joined(device) as processes:
         parts = build_parts(config, device, processes)

@@ -11,7 +11,7 @@ import soundfile
 from conftest import run_program
 
 from separation.app.assembly import build, build_data
-from separation.app.command import compose_config
+from separation.app.settings import compose_config
 from separation.data.check.findings import duplicate_findings, fast_check, findings, noise_findings, speaker_findings
 from separation.data.check.measure import Inspection, Measured, inspect, is_clipped, noise_floor
 from separation.data.check.report import report, summary

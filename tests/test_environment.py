@@ -18,8 +18,8 @@ import torch
 import yaml
 from conftest import ROOT, TINY, run_program
 
-from separation.app import command as cli
 from separation.app.assembly import build
+from separation.app.settings import run_config
 from separation.data import audio
 from separation.errors import InputError
 from separation.runs import atomic_files, checkpoint
@@ -174,7 +174,7 @@ def test_a_strangers_settings_build_nothing_else(case, make_run, tmp_path):
     (run / "config.yaml").write_text(yaml.safe_dump(config))
 
     def use() -> None:
-        settings = cli.run_config(RunFolder.open(run), [])
+        settings = run_config(RunFolder.open(run), [])
         for key in ("clip", "model.loss"):
             build(settings, key)
 

@@ -6,7 +6,7 @@ import torch
 from conftest import run_program, voice
 
 from separation.app.assembly import load_model
-from separation.app.command import run_config
+from separation.app.settings import run_config
 from separation.compat import nussl
 from separation.evaluation.metrics import si_sdr
 from separation.model.separators import KMeansSeparator, separate

@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import TINY, run_program
 
-from separation.app import command as cli
 from separation.app.assembly import build, build_parts
+from separation.app.settings import compose_config
 from separation.data.mixtures import Batch
 from separation.errors import InputError
 from separation.runs.run_folder import RunFolder
@@ -101,7 +101,7 @@ def test_faults_in_a_row_end_the_run_and_name_the_mixtures(speech_folder, tmp_pa
         "trainer.progress=false",
         "trainer.checkpoint_steps=1",
     ]
-    config = cli.compose_config("config", settings)
+    config = compose_config("config", settings)
     parts, trainer = build_parts(config, CPU, Processes()), build(config, "trainer")
     excerpts = type(parts.data.train).excerpts
 

@@ -18,9 +18,11 @@ import torch
 from conftest import TINY
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
-from separation.app import command as cli
 from separation.app.assembly import ALLOWED_TARGETS, build, build_parts
+from separation.app.command import USER_ERRORS, sentence
+from separation.app.settings import compose_config, run_config
 from separation.data import audio
 from separation.errors import InputError
 from separation.runs import checkpoint
@@ -58,9 +60,9 @@ def harmless(*folders: Path) -> Iterator[None]:
     watched.extend([*folders, Path("/dev")])
     try:
         yield
-    except cli.USER_ERRORS as error:
-        if not 0 < len(cli.sentence(error)) < 3000:
-            broken.append(f"the sentence has {len(cli.sentence(error))} characters")
+    except USER_ERRORS as error:
+        if not 0 < len(sentence(error)) < 3000:
+            broken.append(f"the sentence has {len(sentence(error))} characters")
     finally:
         watched.clear()
     assert not broken, broken
@@ -127,12 +129,12 @@ def leaves(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def test_overrides(fuzz, tmp_path):
-    base = cli.compose_config("config", ["data=folder", "data.root=nowhere"])
-    keys = st.sampled_from(sorted(leaves(cli.OmegaConf.to_container(base, resolve=False))))
+    base = compose_config("config", ["data=folder", "data.root=nowhere"])
+    keys = st.sampled_from(sorted(leaves(OmegaConf.to_container(base, resolve=False))))
 
     def check(pairs: list[tuple[str, Any]]) -> None:
         with harmless(tmp_path):
-            config = cli.compose_config(
+            config = compose_config(
                 "config", ["data=folder", "data.root=nowhere", *(f"{key}={value}" for key, value in pairs)]
             )
             for part in PARTS:
@@ -143,16 +145,16 @@ def test_overrides(fuzz, tmp_path):
 
 def test_values_in_a_runs_settings(fuzz, make_run, tmp_path):
     run = Path(shutil.copytree(make_run(), tmp_path / "run"))
-    config = cli.OmegaConf.to_container(cli.OmegaConf.load(run / "config.yaml"))
+    config = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
     keys = st.sampled_from([key for key in sorted(leaves(config)) if not key.startswith("model.network.")])
 
     def check(pairs: list[tuple[str, Any]]) -> None:
-        changed = cli.OmegaConf.create(config)
+        changed = OmegaConf.create(config)
         with harmless(tmp_path):
             for key, value in pairs:
-                cli.OmegaConf.update(changed, key, value)
-            (run / "config.yaml").write_text(cli.OmegaConf.to_yaml(changed))
-            loaded = cli.run_config(RunFolder.open(run), [])
+                OmegaConf.update(changed, key, value)
+            (run / "config.yaml").write_text(OmegaConf.to_yaml(changed))
+            loaded = run_config(RunFolder.open(run), [])
             for part in ALLOWED_TARGETS:
                 if part != "optimizer":
                     build(loaded, part)
@@ -167,7 +169,7 @@ def test_bytes_of_a_runs_settings(fuzz, make_run, tmp_path):
     def check(content: bytes) -> None:
         (run / "config.yaml").write_bytes(content)
         with harmless(tmp_path):
-            loaded = cli.run_config(RunFolder.open(run), [])
+            loaded = run_config(RunFolder.open(run), [])
             for part in ("mixing", "stft", "model.loss", "model.separator", "clip"):
                 build(loaded, part)
 
@@ -224,7 +226,7 @@ def test_bytes_of_audio_files(fuzz, tmp_path):
 
 def test_bytes_of_checkpoints(fuzz, make_run, tmp_path):
     run = make_run()
-    config = cli.run_config(RunFolder.open(run), [])
+    config = run_config(RunFolder.open(run), [])
     network = build(config, "model.network")
     whole = (run / "checkpoints/best.pt").read_bytes()
 
@@ -238,7 +240,7 @@ def test_bytes_of_checkpoints(fuzz, make_run, tmp_path):
 
 def test_states(fuzz, speech_folder, tmp_path):
     common = ["data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/cache", *TINY]
-    parts = build_parts(cli.compose_config("config", common), CPU, Processes())
+    parts = build_parts(compose_config("config", common), CPU, Processes())
     path = tmp_path / "last.pt"
     state = {
         "progress": Progress().state_dict(),

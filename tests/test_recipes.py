@@ -11,7 +11,7 @@ import pytest
 import trees
 from conftest import ROOT, TINY
 
-from separation.app.command import compose_config, split_overrides
+from separation.app.settings import compose_config, split_overrides
 
 TINY_TREES = {"fsdd": ["data.utterance_seconds=1"]}
 SMALL_DEMO = ["data.voices=2", "data.unknown_voices=2", "data.sentences=8"]

@@ -16,8 +16,9 @@ import torch
 from conftest import ROOT, TINY, run_program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from separation.app import command as cli
 from separation.app.assembly import build, build_parts
+from separation.app.command import _resuming
+from separation.app.settings import compose_config
 from separation.errors import InputError
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
@@ -47,7 +48,7 @@ def fit(speech_folder, tmp_path):
 
     def run(name: str, *overrides: str, stop: int | None = None) -> TrainingParts | None:
         common = ["data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/cache", f"run_dir={name}"]
-        config = cli.compose_config("config", [*common, *TINY, *SETTINGS, "trainer.progress=false", *overrides])
+        config = compose_config("config", [*common, *TINY, *SETTINGS, "trainer.progress=false", *overrides])
         trainer = build(config, "trainer")
         parts = build_parts(config, torch.device("cpu"), Processes())
         with RunFolder.create(tmp_path / name, config, trainer.resume) as folder:
@@ -194,9 +195,9 @@ def test_other_recordings_are_refused(fit, speech_folder, tmp_path):
 
 
 def test_the_command_that_goes_on_survives_shell_and_hydra():
-    command = shlex.split(cli._resuming(["clip.p=5", "run_dir=x", "trainer.resume=false"], Path("runs/a=1,b's")))
+    command = shlex.split(_resuming(["clip.p=5", "run_dir=x", "trainer.resume=false"], Path("runs/a=1,b's")))
     assert command[:3] == ["python", "train.py", "clip.p=5"]
-    assert cli.compose_config("config", command[2:]).run_dir == "runs/a=1,b's"
+    assert compose_config("config", command[2:]).run_dir == "runs/a=1,b's"
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(fit, tmp_path):
@@ -216,7 +217,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(fit, tmp_path):
 
 def test_two_runs_into_one_folder_are_refused(fit, tmp_path):
     fit("run", stop=2)
-    config = cli.compose_config("config", [f"run_dir={tmp_path}/run"])
+    config = compose_config("config", [f"run_dir={tmp_path}/run"])
     with (
         RunFolder.create(tmp_path / "other", config, False) as folder,
         pytest.raises(InputError, match="another process is training in it"),

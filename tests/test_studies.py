@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from conftest import ROOT
 
-from separation.app.command import compose_config
+from separation.app.settings import compose_config
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradclip import Clipper
 from separation.app.assembly import build
-from separation.app.command import CONF, compose_config
+from separation.app.settings import CONF, compose_config
 
 REQUIRED = {
     "value": ["clip.max_value=0.5"],

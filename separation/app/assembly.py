@@ -1,19 +1,18 @@
 """Settings to objects: builds what the files under conf/ describe, and turns what goes wrong into sentences."""
 
 import inspect
-import json
 import re
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from separation.data.corpora.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID, Corpus
 from separation.data.drawn_mixtures import DrawnMixtures
 from separation.data.listed_mixtures import ListedMixtures
-from separation.data.mixtures import Data, MixtureList
+from separation.data.mixtures import Data, Mixing, MixtureList
 from separation.data.sample_store import open_store
 from separation.errors import InputError, check_count
 from separation.model.losses import Loss, ScaledLoss
@@ -24,21 +23,6 @@ from separation.training.devices import Precision, allow_tf32, pick_device
 from separation.training.processes import Processes
 from separation.training.step import TrainingParts
 
-ALLOWED_TARGETS = {
-    "data": "separation.data.",
-    "mixing": "separation.data.mixtures.Mixing",
-    "stft": "separation.model.features.Stft",
-    "model.network": "separation.model.networks.",
-    "model.loss": "separation.model.losses.",
-    "model.separator": "separation.model.separators.",
-    "clip": "gradclip.",
-    "optimizer": "torch.optim.",
-    "trainer": "separation.training.trainer.Trainer",
-    "evaluation": "separation.evaluation.evaluator.EvaluationSettings",
-}
-"""What the settings under each key may build: a run folder's config may come from a stranger."""
-CHAIN = "gradclip.chain.Chain"
-
 
 def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     """Instantiates the settings under `key`.
@@ -48,12 +32,13 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
         arguments: passed on to the target.
 
     Raises:
-        InputError: a value is missing, unknown or not allowed, or the target is no class of ours.
+        InputError: a value is unknown or not allowed.
+        MissingMandatoryValue: a value is missing.
     """
     node = OmegaConf.select(config, key)
     if not isinstance(node, DictConfig):
         raise InputError(f"{key}={node}: expected settings with a _target_, as in the files under conf/{key}")
-    _check_target(OmegaConf.to_container(node, resolve=True, throw_on_missing=True), key, ALLOWED_TARGETS[key])
+    OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     try:
         return instantiate(node, **arguments)
     except InstantiationException as error:
@@ -69,42 +54,16 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
         raise
 
 
-def _check_target(node: Any, key: str, prefix: str) -> None:
-    """Raises InputError unless the settings build one thing, and that of the kind that the key is for.
-
-    A chain of clippers has members of its own kind.
-    """
-    target = str(node.pop("_target_", None))
-    if not _is_allowed(target, prefix):
-        raise InputError(f"{key}._target_={target}: expected a choice of {prefix}; see conf/")
-    if target == CHAIN and isinstance(node.get("clippers"), dict):
-        for name, member in node.pop("clippers").items():
-            if not isinstance(member, dict):
-                raise InputError(f"{key}.clippers.{name}={member}: expected settings with a _target_")
-            _check_target(member, f"{key}.clippers.{name}", prefix)
-    if re.search(r'"_\w+_": ', json.dumps(node, default=str)):
-        raise InputError(f"{key}: keys with underscores at both ends, such as _args_, are not allowed below it")
-
-
-def _is_allowed(target: str, prefix: str) -> bool:
-    """Whether a name leads to a class (or a network's builder) that a module with this prefix defines itself."""
-    if not target.startswith(prefix):
-        return False
-    try:
-        found = get_object(target)
-    except (ImportError, AttributeError, ValueError):
-        return False
-    kind = inspect.isfunction(found) if prefix == ALLOWED_TARGETS["model.network"] else inspect.isclass(found)
-    return kind and f"{found.__module__}.{found.__name__}".startswith(prefix)
-
-
-def build_corpus(config: DictConfig) -> Corpus:
+def build_corpus(config: DictConfig, mixing: Mixing | None = None) -> Corpus:
     """The corpus, without looking at its files.
+
+    Args:
+        mixing: what the settings say of it, if it was built before.
 
     Raises:
         InputError: it was told other mixtures than those that are to be made.
     """
-    mixing = build(config, "mixing")
+    mixing = mixing or build(config, "mixing")
     for key in ("num_sources", "mode"):
         if key in config.data and config.data[key] != getattr(mixing, key):
             raise InputError(
@@ -121,8 +80,8 @@ def build_data(config: DictConfig, corpus: Corpus | None = None) -> Data:
     Args:
         corpus: what `build_corpus` gave, if it was called before.
     """
-    corpus = corpus or build_corpus(config)
     mixing = build(config, "mixing")
+    corpus = corpus or build_corpus(config, mixing)
     if config.model.num_sources != mixing.num_sources:
         raise InputError(
             f"model.num_sources={config.model.num_sources}: must equal mixing.num_sources={mixing.num_sources}"

@@ -1,4 +1,4 @@
-"""What the entry points share: overrides, one-sentence errors, exit codes."""
+"""What the programs share: one-sentence errors, exit codes, jobs of a sweep."""
 
 import functools
 import logging
@@ -13,28 +13,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from separation.app.assembly import build_corpus, build_data
-from separation.data.corpora.corpus import Corpus
-from separation.data.mixtures import Data
-from separation.data.sample_store import is_built
-from separation.errors import InputError, check_path
-from separation.runs.run_folder import RunFolder
+from separation.errors import InputError
 from separation.training.interruption import Interrupted
 
-CONF = Path(__file__).parent.parent.parent / "conf"
-OVERRIDABLE = ("data=", "data.", "mixing.", "model.separator.", "device=", "threads=")
 LONGEST_NAME = 180
 ERRORS = "errors.txt"
 STOPPED = ".stopped"
-"""Of a sweep that a signal has ended; holds its number."""
+"""Marker that a signal has stopped a sweep; holds the signal's number."""
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, OSError, MemoryError)
 
 
@@ -59,7 +50,7 @@ def sentence(error: BaseException) -> str:
     return text.strip()
 
 
-def report(error: Exception, where: str = "") -> None:
+def print_error(error: Exception, where: str = "") -> None:
     """Prints the sentence to stderr; for an error that nobody foresaw, the traceback goes to a file."""
     text = sentence(error)
     if not isinstance(error, USER_ERRORS):
@@ -76,7 +67,7 @@ def fail(error: Exception) -> NoReturn:
         error = HydraException(
             f"{found} is no choice of a group (data, model, clip, ...); without clipping is clip=none"
         )
-    report(error)
+    print_error(error)
     sys.exit(2 if isinstance(error, HydraException | OmegaConfBaseException) else 1)
 
 
@@ -118,7 +109,7 @@ def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]
         except Exception as error:
             if hydra_config.mode != RunMode.MULTIRUN:
                 fail(error)
-            report(error, f"{folder.name}: ")
+            print_error(error, f"{folder.name}: ")
             with open(Path(hydra_config.sweep.dir) / ERRORS, "a", encoding="utf-8") as file:
                 file.write(f"{folder.name}: {' '.join(sentence(error).split())}\n")
 
@@ -144,83 +135,8 @@ def folder_name(overrides: str) -> str:
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)  # conf/config.yaml asks for it
 
 
-def note_choices(config: DictConfig) -> None:
-    """Adds to the settings how they were composed: `choices`, each group's, and `overrides`, as they were typed."""
-    hydra = HydraConfig.get()
-    choices = {group: choice for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")}
-    OmegaConf.update(config, "choices", choices, force_add=True)
-    OmegaConf.update(config, "overrides", list(hydra.overrides.task), force_add=True)
-
-
 def log_to_file(path: Path) -> None:
     """Copies log messages to a file."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logging.getLogger().addHandler(handler)
-
-
-def compose_config(name: str, overrides: Sequence[str], folder: Path = CONF) -> DictConfig:
-    """The configuration `name` of a folder with overrides, by Hydra's rules."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder.absolute()), version_base="1.3"):
-        return compose(name, list(overrides))
-
-
-def split_overrides(arguments: Sequence[str], name: str, folder: Path = CONF) -> tuple[DictConfig, list[str]]:
-    """Divides a command line into the program's own settings (`name` of a folder), composed, and overrides for the
-    run's settings."""
-    keys = set(compose_config(name, [], folder))
-    own = [argument for argument in arguments if argument.partition("=")[0] in keys]
-    return compose_config(name, own, folder), [argument for argument in arguments if argument not in own]
-
-
-def run_config(folder: RunFolder, overrides: Sequence[str]) -> DictConfig:
-    """A run's saved settings with overrides; `data=NAME` replaces its corpus by another of conf/data.
-
-    Raises:
-        InputError: the saved settings are damaged, or an override would change what the network was trained for.
-        HydraException: an override names no setting of the run.
-    """
-    folder.load_config()
-    for override in overrides:
-        if not override.startswith(OVERRIDABLE):
-            raise InputError(f"{override}: a trained run takes overrides of {', '.join(OVERRIDABLE)} only")
-    data = [override for override in overrides if override.startswith(("data=", "data."))]
-    others = [override for override in overrides if override not in data]
-    if any(override.startswith("data=") for override in data):
-        config = compose_config("config", others, folder.path)
-        config.data = compose_config("config", data).data
-    else:
-        config = compose_config("config", overrides, folder.path)
-    rate = (compose_config("config", [], folder.path) if data else config).data.sample_rate
-    if config.data.sample_rate != rate:
-        raise InputError(f"data.sample_rate={config.data.sample_rate}: the network was trained at {rate} Hz; use that")
-    return config
-
-
-def run_data(config: DictConfig, overrides: Sequence[str]) -> Data:
-    """The mixtures of a run's settings.
-
-    Its samples are read where the settings say, if they are there; they are written only where the user says.
-    """
-    corpus = build_corpus(config)
-    if any(override.startswith("data.store=") for override in overrides) or is_built(corpus):
-        return build_data(config, corpus)
-    config.data.store = Corpus.store
-    return build_data(config)
-
-
-def use_separator(config: DictConfig, separator: DictConfig | None) -> None:
-    """Replaces a run's separator by a choice of conf/separator; None leaves it."""
-    if separator is not None:
-        config.model.separator = OmegaConf.create(OmegaConf.to_container(separator, resolve=False))
-
-
-def run_folder(path: object) -> RunFolder:
-    """The run folder that a `run` key names.
-
-    Raises:
-        InputError: it names none.
-    """
-    check_path("run", path)
-    return RunFolder.open(Path(str(path)).expanduser())

@@ -4,13 +4,13 @@ Each recording becomes one file a source, at its own rate and level, as 32-bit f
 keys.
 """
 
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
-from separation.app import command as cli
 from separation.app.assembly import build, load_model
+from separation.app.command import entry_point
+from separation.app.settings import arguments, compose_config, run_config, run_folder
 from separation.data import audio
 from separation.errors import InputError, check_number, check_path
 from separation.evaluation.long_recordings import RecordingSeparator
@@ -35,27 +35,23 @@ def find_inputs(path: Path, output: Path) -> dict[Path, Path]:
     return targets
 
 
-def main() -> None:
+def separate() -> None:
     """Separates the recordings and says where the files are."""
-    if {"-h", "--help"} & set(sys.argv):
-        print(f"{__doc__}\n{(cli.CONF / 'separate.yaml').read_text()}")
-        return
-    own = cli.compose_config("separate", sys.argv[1:])
-    folder = cli.run_folder(own.run)
+    program = compose_config("separate", arguments(__doc__, "separate"))
+    folder = run_folder(program.run)
     for key in ("input", "output"):
-        check_path(key, own[key])
-    check_number("segment_seconds", own.segment_seconds, 1, 600)
-    config = cli.run_config(folder, [f"device={own.device}"])
-    cli.use_separator(config, own.separator)
-    check_number("overlap_seconds", own.overlap_seconds, 0.1, own.segment_seconds / 2)
-    inputs = find_inputs(Path(own.input), Path(own.output))
+        check_path(key, program[key])
+    check_number("segment_seconds", program.segment_seconds, 1, 600)
+    check_number("overlap_seconds", program.overlap_seconds, 0.1, program.segment_seconds / 2)
+    config = run_config(folder, [f"device={program.device}"], program.separator)
+    inputs = find_inputs(Path(program.input), Path(program.output))
     rate = config.data.sample_rate
     separator = RecordingSeparator(
         load_model(folder, config),
         sample_rate=rate,
         mixture_rms=build(config, "mixing").mixture_rms,
-        segment=round(own.segment_seconds * rate),
-        overlap=round(own.overlap_seconds * rate),
+        segment=round(program.segment_seconds * rate),
+        overlap=round(program.overlap_seconds * rate),
     )
     bar = tqdm(inputs.items(), unit="file", disable=None)
     for file, target in bar:
@@ -67,5 +63,10 @@ def main() -> None:
             bar.write(str(path))
 
 
+def main() -> None:
+    """Separates as the command line says."""
+    entry_point(separate)
+
+
 if __name__ == "__main__":
-    cli.entry_point(main)
+    main()

@@ -9,12 +9,14 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from separation.app import command as cli
+from separation.app import command
 from separation.app.assembly import build, build_parts, set_threads
-from separation.app.scoring import score_run
+from separation.app.evaluate import score_run
+from separation.app.settings import CONF, note_choices
 from separation.data.check.findings import fast_check
 from separation.model.networks import num_parameters
 from separation.runs.run_folder import RunFolder
+from separation.runs.strangers import check_targets
 from separation.runs.summaries import load_summary, score_table
 from separation.training.devices import local_device, pick_device
 from separation.training.interruption import Interruption
@@ -25,7 +27,8 @@ log = logging.getLogger(__name__)
 
 def train(config: DictConfig, path: Path) -> None:
     """Builds everything that the settings name, trains, and scores the best checkpoint."""
-    cli.note_choices(config)
+    check_targets(config)
+    note_choices(config)
     set_threads(config)
     device = local_device(pick_device(config.device))
     interruption = Interruption()
@@ -42,11 +45,11 @@ def train(config: DictConfig, path: Path) -> None:
         if processes.is_main:
             fast_check(parts.data)
         created = RunFolder.create(main_path, config, trainer.resume) if processes.is_main else nullcontext()
-        with created as own:
+        with created as locked:
             processes.wait()
-            folder = own or RunFolder(main_path)
+            folder = locked or RunFolder(main_path)
             if processes.is_main:
-                cli.log_to_file(folder.log)
+                command.log_to_file(folder.log)
             log.info("%s: %d parameters, %s", folder.path, num_parameters(parts.network), device)
             trained = trainer.fit(parts, folder, interruption)
             if trained and processes.is_main:
@@ -54,12 +57,16 @@ def train(config: DictConfig, path: Path) -> None:
             summary = None if trained else load_summary(folder)
             processes.wait()  # until all have read it
             if summary is None or (config.evaluation.bss_eval and "bss_eval_sdr" not in summary):
-                command = " ".join(["python train.py", *HydraConfig.get().overrides.task])
-                summary = score_run(folder, config, parts.data, settings, folder.path, command, processes)
+                typed = " ".join(["python train.py", *HydraConfig.get().overrides.task])
+                summary = score_run(folder, config, parts.data, settings, folder.path, typed, processes)
             log.info("\n%s\n\n%s", folder.path, score_table(summary["splits"]))
 
 
-main = hydra.main(version_base="1.3", config_path="conf", config_name="config")(cli.job(train))
+def main() -> None:
+    """Trains as the command line says."""
+    decorate = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    command.entry_point(decorate(command.job(train)))
+
 
 if __name__ == "__main__":
-    cli.entry_point(main)
+    main()

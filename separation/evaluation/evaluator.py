@@ -23,6 +23,7 @@ from separation.model.assignment import reorder
 from separation.model.features import Stft, features
 from separation.model.separators import ORACLES, Separator, apply_masks, separate
 from separation.runs import atomic_files
+from separation.runs.strangers import check_links
 from separation.training.processes import Processes
 
 BSS_EVAL_TAPS = 512
@@ -215,9 +216,7 @@ class Evaluator:
 
 def write_audio(folder: Path, signals: dict[str, Tensor], sample_rate: int) -> None:
     """Writes a WAV file for each signal, shape (time,)."""
-    for path in (folder, folder.parent):
-        if path.is_symlink():
-            raise InputError(f"{path}: is a link; audio is written into the run's own folder only, so remove it")
+    check_links([folder, folder.parent])
     folder.mkdir(parents=True, exist_ok=True)
     for name, signal in signals.items():
         audio.write(folder / f"{name}.wav", signal.numpy(), sample_rate)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from separation.runs.atomic_files import replacing, write_error
+from separation.runs.strangers import check_archive
 from separation.errors import InputError
 
 FORMAT = 1
@@ -38,7 +39,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         InputError: the file is missing, cut short, or something else than one of our checkpoints.
     """
     try:
-        _check_sizes(path)
+        check_archive(path)
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
@@ -49,13 +50,6 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path}: is no checkpoint of this program (format {FORMAT})")
     return state
-
-
-def _check_sizes(path: Path) -> None:
-    """torch doesn't compress; an archive that is larger inside than outside is meant to fill the memory."""
-    with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-            raise ValueError("the archive is compressed, or its entries overlap")
 
 
 def load_network(path: Path, network: torch.nn.Module, device: torch.device) -> dict[str, Any]:

@@ -1,12 +1,18 @@
 """Where a result comes from: what a reader needs to make it again."""
 
+import json
 import os
 import platform
+import re
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from separation.runs.atomic_files import write_text
 
 
 def provenance(command: str, seed: int) -> dict[str, str | int]:
@@ -18,6 +24,15 @@ def provenance(command: str, seed: int) -> dict[str, str | int]:
         "machine": _machine(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
+
+
+def write_json(path: Path, results: dict[str, Any], seed: int = 0) -> None:
+    """Writes a program's results with where they come from. Of paths in its command, the last part is kept."""
+    program = Path(sys.argv[0])
+    typed = [re.sub(r"(?<==)/[^,\]]*/", "", argument) for argument in sys.argv[1:]]
+    origin = provenance(" ".join([f"python {program.parent.name}/{program.name}", *typed]), seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps({**results, "provenance": origin}, indent=1) + "\n")
 
 
 def _commit() -> str:

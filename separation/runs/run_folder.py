@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from separation.runs import atomic_files
+from separation.runs.earlier_versions import use_todays_names
+from separation.runs.strangers import check_links, read_settings
 from separation.errors import InputError
 
 MAY_CHANGE = (
@@ -22,14 +21,6 @@ MAY_CHANGE = (
     *("trainer.store_on_device", "trainer.cuda_graph", "trainer.dynamics_steps"),
 )
 """Settings that may be others when a run is resumed: with them it still takes the same steps."""
-
-GROUPS = ("data", "model", "clip", "optimizer", "trainer", "evaluation", "mixing", "stft")
-VALUES = (
-    *("seed", "device", "threads", "run_dir", "experiment", "choices", "overrides"),
-    *("loss_scale", "magnitude_scale"),
-)
-"""The keys of a run's settings."""
-LARGEST_CONFIG = 1_000_000
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -96,7 +87,7 @@ class RunFolder:
                 f"run_dir={self.path}: holds a run already; trainer.resume=true goes on with it; otherwise choose"
                 " another folder or remove this one"
             )
-        self._check_links()
+        check_links(self._products())
         if not self.last.is_file() and (self.best.is_file() or self.summary.is_file()):
             raise InputError(
                 f"run_dir={self.path}: its checkpoints/last.pt is gone, so the run can't be resumed; copy best.pt to"
@@ -122,11 +113,9 @@ class RunFolder:
         """Writes the settings, resolved."""
         atomic_files.write_text(self.config, OmegaConf.to_yaml(config, resolve=True))
 
-    def _check_links(self) -> None:
-        """Raises InputError where what a run writes would be written somewhere else."""
-        for path in (*vars(self).values(), self.last.parent):
-            if path != self.path and path.is_symlink():
-                raise InputError(f"{path}: is a link; a run writes into its own folder only, so remove it")
+    def _products(self) -> list[Path]:
+        """What a run writes into its folder."""
+        return [*(path for path in vars(self).values() if path != self.path), self.last.parent]
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -140,41 +129,13 @@ class RunFolder:
             raise InputError(f"run={path}: is no run folder (it has no config.yaml); give one that train.py wrote")
         if not folder.best.is_file():
             raise InputError(f"run={path}: has no checkpoints/best.pt; train it for at least one epoch first")
-        folder._check_links()
+        check_links(folder._products())
         return folder
 
     def load_config(self) -> DictConfig:
-        """The saved settings.
-
-        Raises:
-            InputError: they aren't such as `save_config` writes: plain values under known keys. References (YAML's
-                aliases, OmegaConf's interpolations) and Hydra's own keys could make a small file large, read the
-                environment, or fetch other files.
-        """
-        try:
-            if self.config.stat().st_size > LARGEST_CONFIG:
-                raise InputError(f"{self.config}: is larger than {LARGEST_CONFIG} bytes; restore it or train again")
-            text = self.config.read_text(encoding="utf-8")
-            if (
-                "${" in text
-                or "@package" in text
-                or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
-            ):
-                raise InputError(
-                    f"{self.config}: holds references (${{...}}, *..., @package); a run's settings have none"
-                )
-            config = OmegaConf.create(text)
-        except InputError:
-            raise
-        except (OSError, YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{self.config}: can't be read ({reason}); restore it or train again") from error
-        groups = {key for key in GROUPS if isinstance(config, DictConfig) and isinstance(config.get(key), DictConfig)}
-        unknown = set(config) - {*GROUPS, *VALUES} if isinstance(config, DictConfig) else set()
-        if groups != set(GROUPS) or unknown:
-            what = ", ".join(sorted(map(str, unknown))) or f"no {', '.join(sorted(set(GROUPS) - groups))}"
-            raise InputError(f"{self.config}: holds no settings of a run ({what}); restore it or train again")
-        assert isinstance(config, DictConfig)
+        """The saved settings, under today's names; see `read_settings` for what is refused."""
+        config = read_settings(self.config)
+        use_todays_names(config)
         return config
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,5 +90,8 @@ def on_host(results: list[ClipResult]) -> list[ClipResult]:
     """Results of several steps as plain numbers; a device that holds them is read once."""
     raw = [result.raw for result in results]
     tensors = [value.double() for fields in raw for value in fields if isinstance(value, Tensor)]
-    numbers = iter(torch.stack(tensors).tolist() if tensors else [])
-    return [ClipResult(*(next(numbers) if isinstance(value, Tensor) else value for value in fields)) for fields in raw]
+    numbers: Iterator[Any] = iter(torch.stack(tensors).tolist() if tensors else [])
+    plain: list[list[Any]] = [
+        [next(numbers) if isinstance(value, Tensor) else value for value in fields] for fields in raw
+    ]
+    return [ClipResult(*fields) for fields in plain]

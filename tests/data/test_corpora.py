@@ -10,10 +10,10 @@ import soundfile
 import trees
 from conftest import CPU, TINY, voice
 from scipy.signal import resample_poly
-
-from separation.app import command as cli
-from separation.app.assembly import build, build_parts, load_model
 from separation.app.scoring import score_run
+
+from separation.app.assembly import build, build_parts, load_model
+from separation.app.settings import compose_config
 from separation.data.check.findings import fast_check, findings
 from separation.data.check.measure import inspect
 from separation.errors import InputError
@@ -32,7 +32,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 def test_every_format_is_checked_trained_on_scored_and_separated(name, tmp_path):
     overrides = [*trees.FORMATS[name](tmp_path / "corpus"), *TINY, "trainer.max_steps=2", "trainer.progress=false"]
     path = tmp_path / "run"
-    config = cli.compose_config(
+    config = compose_config(
         "config", [*overrides, f"data.store={tmp_path}/store", "evaluation.progress=false", f"run_dir={path}"]
     )
     parts = build_parts(config, CPU, Processes())

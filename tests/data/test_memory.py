@@ -11,7 +11,9 @@ import resource, sys
 from dataclasses import dataclass
 import numpy as np
 from conftest import CPU, TINY
-from separation.app import assembly, command as cli
+from separation.app import assembly
+from separation.app.command import Path
+from separation.app.settings import compose_config
 from separation.data.corpora.corpus import Corpus, Recording
 from separation.data.sample_store import open_store
 from separation.training.interruption import Interruption
@@ -36,9 +38,9 @@ corpus = Noise(minutes=minutes, num_train=4000, num_valid=4, num_test=2, store=f
 build = assembly.build
 assembly.build = lambda config, key, **rest: corpus if key == "data" else build(config, key, **rest)
 steps = ["trainer.max_steps=300", "trainer.batch_size=8", "trainer.excerpt_frames=400", "trainer.progress=false"]
-config = cli.compose_config("config", [*TINY, *steps, f"run_dir={folder}/run{minutes}", f"data.store={folder}"])
+config = compose_config("config", [*TINY, *steps, f"run_dir={folder}/run{minutes}", f"data.store={folder}"])
 parts = assembly.build_parts(config, CPU, Processes())
-with RunFolder.create(cli.Path(config.run_dir), config, False) as run:
+with RunFolder.create(Path(config.run_dir), config, False) as run:
     build(config, "trainer").fit(parts, run, Interruption())
 print(2 * parts.data.train.store.num_samples, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

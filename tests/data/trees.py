@@ -9,8 +9,8 @@ import numpy as np
 import soundfile
 from conftest import voice
 
-from separation.app import command as cli
 from separation.app.assembly import build_data
+from separation.app.settings import compose_config
 from separation.data.mixtures import Data
 
 SECONDS = 0.8
@@ -245,4 +245,4 @@ FORMATS: dict[str, Callable[[Path], list[str]]] = {
 
 
 def make_data(overrides: list[str], tmp_path: Path, *more: str) -> Data:
-    return build_data(cli.compose_config("config", [*overrides, f"data.store={tmp_path}/store", *more]))
+    return build_data(compose_config("config", [*overrides, f"data.store={tmp_path}/store", *more]))
