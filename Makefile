@@ -1,5 +1,5 @@
-# `make demo`: trains on speech that this machine makes, and prints how well two voices come apart.
-# `make test`: style, types and tests. Both need nothing but Python 3.11+ and make.
+# `make demo`: trains on speech that this machine makes, with and without clipping, and prints both scores.
+# `make test`: style, types and tests. Both need Python 3.11 or newer and make.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -25,17 +25,17 @@ stress: $(BIN)/installed-for-tests
 	pytest tests/test_kills.py --kills 50
 	pytest tests/test_fuzz.py --inputs 20000
 
-lint: $(BIN)/installed
+lint: $(BIN)/installed-for-tests
 	ruff check
 	ruff format --check
-	mypy separation
+	mypy
 
-$(BIN)/installed: requirements.txt pyproject.toml
+$(BIN)/installed: requirements.txt pyproject.toml gradclip/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps nussl==1.1.9
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable ./gradclip --editable .
 	touch $@
 
 $(BIN)/installed-for-tests: $(BIN)/installed requirements-test.txt

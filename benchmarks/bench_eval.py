@@ -32,8 +32,9 @@ from separation.evaluation.evaluator import (
     write_audio,
 )
 from separation.evaluation.metrics import best_permutation, bss_eval_by_museval, si_sdr
+from separation.evaluation.oracles import ORACLES
 from separation.model.assignment import reorder
-from separation.model.separators import ORACLES, KMeansSeparator
+from separation.model.separators import KMeansSeparator
 from separation.runs.summaries import table
 
 BATCH = 16

@@ -24,7 +24,8 @@ from separation.app.nussl_export import export
 from separation.app.settings import run_config, run_data, run_folder
 from separation.compat import nussl
 from separation.data.mixtures import Batch
-from separation.evaluation.evaluator import ModelEstimator, OracleEstimator, metrics
+from separation.evaluation.evaluator import ModelEstimator, metrics
+from separation.evaluation.oracles import OracleEstimator
 from separation.model.assignment import reorder
 from separation.model.clustering import kmeans, nearest, squared_distances
 from separation.model.features import audible

@@ -22,7 +22,7 @@ from benchmark import seconds, settings, write_results
 from separation.app.assembly import build
 from separation.app.command import entry_point
 from separation.data.drawn_mixtures import DrawnMixtures
-from separation.data.sample_store import Utterance
+from separation.data.utterances import Utterance
 from separation.errors import InputError, check_count, check_number
 from separation.evaluation.evaluator import Evaluator, ModelEstimator
 from separation.model.networks import num_parameters

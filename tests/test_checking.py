@@ -18,7 +18,7 @@ from separation.data.check.report import report, summary
 from separation.data.corpora.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID
 from separation.data.corpora.wsj0_2mix import Wsj0MixCorpus
 from separation.data.sample_store import open_store
-from separation.data.store_writer import Utterance
+from separation.data.utterances import Utterance
 from separation.errors import InputError
 
 RATE = 8000

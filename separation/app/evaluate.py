@@ -20,11 +20,11 @@ from separation.evaluation.evaluator import (
     EvaluationSettings,
     Evaluator,
     ModelEstimator,
-    OracleEstimator,
     summarize,
     write_scores,
     write_summary,
 )
+from separation.evaluation.oracles import OracleEstimator
 from separation.runs import checkpoint
 from separation.runs.provenance import provenance
 from separation.runs.run_folder import RunFolder

@@ -7,7 +7,7 @@ import numpy as np
 from separation.data.keyed_random import choose_distinct, stream, uniforms
 from separation.data.mixtures import Mixing, Mixture, MixtureList, Span
 from separation.data.sample_store import SampleStore
-from separation.data.store_writer import Utterance
+from separation.data.utterances import Utterance
 from separation.errors import InputError, check_count
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from separation.data.corpora.corpus import Corpus, ListedMixture
 from separation.data.sample_store import SampleStore
-from separation.data.store_writer import Utterance
+from separation.data.utterances import Utterance
 from separation.errors import check_choice, check_count, check_number
 
 MODES = ("min", "max")

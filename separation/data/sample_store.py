@@ -20,7 +20,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from separation.data.corpora.corpus import Corpus
-from separation.data.store_writer import INDEX, SAMPLES, StoreWriter, Utterance, read_index
+from separation.data.store_writer import StoreWriter
+from separation.data.utterances import INDEX, SAMPLES, Utterance, read_index
 from separation.errors import InputError
 from separation.runs.atomic_files import free_space, write_text
 

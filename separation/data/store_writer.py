@@ -1,4 +1,4 @@
-"""A sample store under construction: what its index lists is on the disk, so that a build can be gone on with."""
+"""A sample store under construction: what its index lists is on the disk, so that an interrupted build can resume."""
 
 import csv
 import io
@@ -6,43 +6,15 @@ import math
 import os
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from separation.data.corpora.corpus import Recording
+from separation.data.utterances import INDEX, SAMPLES, Utterance, read_index
 from separation.errors import InputError
 from separation.runs.atomic_files import replacing
 
-SAMPLES, INDEX = "samples.i16", "index.csv"
 SYNC_BYTES = 2**26
-
-
-class Utterance(NamedTuple):
-    """A row of the index: where a recording lies in the array, and at which level."""
-
-    name: str
-    speaker: str
-    split: str
-    start: int
-    num_samples: int
-    scale: float
-    """The value of one int16 step; a power of two, so that 16-bit sources are stored exactly."""
-    rms: float
-    crc32: int
-    """Of its bytes in the array."""
-
-
-def read_index(text: str) -> list[Utterance]:
-    """The rows of `index.csv`.
-
-    Raises:
-        ValueError: it is none.
-    """
-    return [
-        Utterance(name, speaker, split, int(start), int(num_samples), float(scale), float(rms), int(crc32))
-        for name, speaker, split, start, num_samples, scale, rms, crc32 in list(csv.reader(io.StringIO(text)))[1:]
-    ]
 
 
 class StoreWriter:

@@ -19,15 +19,15 @@ from separation.data.mixtures import Batch, MixtureList
 from separation.errors import InputError, check_choice, check_count
 from separation.evaluation import metrics
 from separation.evaluation.bss_eval import bss_eval
+from separation.evaluation.oracles import ORACLES, OracleEstimator
 from separation.model.assignment import reorder
-from separation.model.features import Stft, features
-from separation.model.separators import ORACLES, Separator, apply_masks, separate
+from separation.model.features import Stft
+from separation.model.separators import Separator, separate
 from separation.runs import atomic_files
 from separation.runs.strangers import check_links
 from separation.training.processes import Processes
 
 BSS_EVAL_TAPS = 512
-MIXTURE = "mixture"
 Row = dict[str, Any]
 
 
@@ -101,24 +101,6 @@ class ModelEstimator:
         if not estimates.isfinite().all():
             raise InputError("run: the network's estimates are NaN or infinite; train again with a lower optimizer.lr")
         return estimates
-
-
-@dataclass(frozen=True)
-class OracleEstimator:
-    """What a mask makes of them that is computed from the references; or the mixture as it is."""
-
-    name: str
-    """A key of `ORACLES`, or "mixture"."""
-    stft: Stft
-
-    def __post_init__(self) -> None:
-        check_choice("oracle", self.name, (*ORACLES, MIXTURE))
-
-    def __call__(self, batch: Batch) -> Tensor:
-        if self.name == MIXTURE:
-            return batch.mixture.unsqueeze(1).expand_as(batch.sources)
-        feats = features(batch.sources, self.stft, batch.noise)
-        return apply_masks(ORACLES[self.name](feats), feats.mixture_stft, self.stft, batch.num_samples)
 
 
 class Evaluator:

@@ -1,6 +1,5 @@
-"""From a network's outputs to masks and estimated waveforms; and the masks that an oracle would choose."""
+"""From a network's outputs to masks and estimated waveforms."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from separation.errors import InputError, check_count, check_number
 from separation.model.clustering import kmeans, nearest, squared_distances
-from separation.model.features import Features, Stft, audible
+from separation.model.features import Stft, audible
 
 
 class Separator(Protocol):
@@ -135,43 +134,3 @@ def apply_masks(masks: Tensor, spectrogram: Tensor, stft: Stft, num_samples: Ten
     for estimate, item, length in zip(estimates, masked, lengths, strict=True):
         estimate[:, :length] = stft.inverse(item[:, : stft.num_frames(length)], length)
     return estimates
-
-
-def ideal_binary_mask(features: Features) -> Tensor:
-    """1 for the loudest source of each bin, unless noise is louder, shape (batch, frame, frequency, source)."""
-    if features.noise_magnitude is None:
-        return features.dominant_source
-    return features.dominant_source * (features.source_magnitudes >= features.noise_magnitude)
-
-
-def ideal_ratio_mask(features: Features) -> Tensor:
-    """|S_i| / sum_j |S_j|, noise in the sum, shape (batch, frame, frequency, source)."""
-    return _shares(features, power=1)
-
-
-def wiener_like_mask(features: Features) -> Tensor:
-    """|S_i|^2 / sum_j |S_j|^2, noise in the sum, shape (batch, frame, frequency, source)."""
-    return _shares(features, power=2)
-
-
-def _shares(features: Features, power: int) -> Tensor:
-    """Each source's part of the sum of all magnitudes, raised to a power."""
-    values = features.source_magnitudes**power
-    total = values.sum(-1, keepdim=True)
-    if features.noise_magnitude is not None:
-        total = total + features.noise_magnitude**power
-    return values / total.clamp(min=torch.finfo(values.dtype).tiny)
-
-
-def phase_sensitive_mask(features: Features) -> Tensor:
-    """T_0^1(|S| cos(theta_S - theta_X) / |X|), shape (batch, frame, frequency, source)."""
-    magnitude = features.mixture_magnitude.unsqueeze(-1)
-    return features.phase_sensitive_targets / magnitude.clamp(min=torch.finfo(magnitude.dtype).tiny)
-
-
-ORACLES: dict[str, Callable[[Features], Tensor]] = {
-    "ideal_binary": ideal_binary_mask,
-    "ideal_ratio": ideal_ratio_mask,
-    "wiener_like": wiener_like_mask,
-    "phase_sensitive": phase_sensitive_mask,
-}

@@ -10,7 +10,7 @@ import soundfile
 import trees
 from conftest import CPU, TINY, voice
 from scipy.signal import resample_poly
-from separation.app.scoring import score_run
+from separation.app.evaluate import score_run
 
 from separation.app.assembly import build, build_parts, load_model
 from separation.app.settings import compose_config

@@ -11,8 +11,8 @@ import trees
 
 from separation.data.corpora.corpus import TEST, TRAIN, VALID
 from separation.errors import InputError
+from separation.evaluation.oracles import ORACLES
 from separation.model.features import Stft, features
-from separation.model.separators import ORACLES
 
 
 def test_noise_is_in_the_mixture_and_in_no_source(tmp_path):

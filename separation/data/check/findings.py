@@ -13,7 +13,7 @@ from separation.data.check.measure import Inspection, Measured, SumCheck, check_
 from separation.data.corpora.corpus import SPLITS, TEST, TEST_UNKNOWN, TRAIN, Corpus, ListedMixture
 from separation.data.corpora.file_corpus import named
 from separation.data.mixtures import Data
-from separation.data.store_writer import Utterance
+from separation.data.utterances import Utterance
 from separation.errors import InputError
 
 log = logging.getLogger(__name__)

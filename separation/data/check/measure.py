@@ -17,7 +17,7 @@ from separation.data.corpora import file_corpus
 from separation.data.corpora.catalogue import PlainCorpus
 from separation.data.corpora.corpus import Corpus, ListedMixture
 from separation.data.sample_store import SampleStore
-from separation.data.store_writer import Utterance
+from separation.data.utterances import Utterance
 from separation.errors import InputError
 
 T = TypeVar("T")

@@ -29,7 +29,7 @@ class Entry(NamedTuple):
     """Its file; the recording is the sum of several."""
 
 
-class Listing(NamedTuple):
+class Catalogue(NamedTuple):
     """What a corpus holds."""
 
     entries: list[Entry]
@@ -45,7 +45,7 @@ class PlainCorpus(file_corpus.FileCorpus):
     """Rate of its files in Hz; None: any."""
 
     @abstractmethod
-    def list_files(self) -> Listing:
+    def list_files(self) -> Catalogue:
         """Finds its files, without opening them.
 
         Raises:
@@ -53,7 +53,7 @@ class PlainCorpus(file_corpus.FileCorpus):
         """
 
     @cached_property
-    def listing(self) -> Listing:
+    def catalogue(self) -> Catalogue:
         """What `list_files` found."""
         return self.list_files()
 
@@ -76,13 +76,13 @@ class PlainCorpus(file_corpus.FileCorpus):
         return total
 
     def fingerprint(self) -> dict[str, Any]:
-        entries = [[*entry[:3], len(entry.paths)] for entry in self.listing.entries]
-        paths = [path for entry in self.listing.entries for path in entry.paths]
+        entries = [[*entry[:3], len(entry.paths)] for entry in self.catalogue.entries]
+        paths = [path for entry in self.catalogue.entries for path in entry.paths]
         found = file_corpus.file_fingerprint(file_corpus.corpus_root(self.root), paths)
         return {"on_error": self.on_error, "entries": entries, "files": found}
 
     def recordings(self, done: Collection[str] = ()) -> Iterator[Recording]:
-        waiting = [entry for entry in self.listing.entries if entry.name not in done]
+        waiting = [entry for entry in self.catalogue.entries if entry.name not in done]
         for entry, samples in file_corpus.decode_all(waiting, self.decode, self.on_error):
             yield Recording(*entry[:3], samples)
 
@@ -103,7 +103,9 @@ class ListedCorpus(PlainCorpus):
             raise InputError(f"data.dynamic={self.dynamic}: expected true or false")
 
     def mixture_lists(self, stored: Collection[str]) -> dict[str, list[ListedMixture]]:
-        lists = {split: rows for split, rows in self.listing.mixtures.items() if not (self.dynamic and split == TRAIN)}
+        lists = {
+            split: rows for split, rows in self.catalogue.mixtures.items() if not (self.dynamic and split == TRAIN)
+        }
         if self.on_error == "skip":
             names = set(stored)
             usable = {split: [row for row in rows if names.issuperset(row.recordings)] for split, rows in lists.items()}
@@ -112,3 +114,11 @@ class ListedCorpus(PlainCorpus):
                 log.warning("data.on_error=skip: %d mixtures are left out with their files", count)
             return usable
         return lists
+
+
+def check_noise(noise: object, dynamic: bool) -> None:
+    """Raises InputError unless `data.noise` is true or false and goes with `data.dynamic`."""
+    if not isinstance(noise, bool):
+        raise InputError(f"data.noise={noise}: expected true or false")
+    if noise and dynamic:
+        raise InputError("data.dynamic=true: drawn mixtures have no noise; take data.noise=false, or the corpus's list")

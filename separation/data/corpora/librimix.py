@@ -9,12 +9,11 @@ import numpy as np
 
 from separation.data import audio
 from separation.data.corpora import file_corpus
-from separation.data.corpora.catalogue import ListedCorpus, Listing
+from separation.data.corpora.catalogue import Catalogue, ListedCorpus, check_noise
 from separation.data.corpora.corpus import TEST, TRAIN, VALID
+from separation.data.corpora.csv_tables import list_tables
 from separation.data.corpora.librispeech import speaker_of, utterances_folder
-from separation.data.corpora.mixture_table import list_tables
-from separation.data.corpora.mixture_tree import MixtureTree
-from separation.data.corpora.wsj0_2mix import check_noise, check_unpadded, folder_of_rate
+from separation.data.corpora.mixture_tree import MixtureTree, check_unpadded, folder_of_rate
 from separation.data.mixtures import MODES
 from separation.errors import InputError, check_choice, check_path
 
@@ -84,7 +83,7 @@ class LibriMixCorpus(ListedCorpus):
         resample = audio.resample if self.metadata is None else audio.resample_polyphase
         return audio.read_mono(path, self.sample_rate, self.native_rate, resample)
 
-    def list_files(self) -> Listing:
+    def list_files(self) -> Catalogue:
         subsets = {TRAIN: list(self.train), VALID: ["dev"], TEST: ["test"]}
         if self.metadata is None:
             root = file_corpus.corpus_root(self.root)
@@ -130,12 +129,12 @@ class MiniLibriMixCorpus(ListedCorpus):
     def name(self) -> str:
         return "minilibrimix"
 
-    def list_files(self) -> Listing:
+    def list_files(self) -> Catalogue:
         root = file_corpus.corpus_root(self.root)
         base = root / "MiniLibriMix" if (root / "MiniLibriMix").is_dir() else root
         tree = MixtureTree.like_wham(base, 2, self.noise, speakers_of)
-        listing = tree.list_splits({TRAIN: ["train"], VALID: ["val"]})
-        held = listing.mixtures[VALID]
+        catalogue = tree.list_splits({TRAIN: ["train"], VALID: ["val"]})
+        held = catalogue.mixtures[VALID]
         tested = {name for row in held[1::2] for name in row.recordings}
-        entries = [entry._replace(split=TEST) if entry.name in tested else entry for entry in listing.entries]
-        return Listing(entries, {**listing.mixtures, VALID: held[::2], TEST: held[1::2]})
+        entries = [entry._replace(split=TEST) if entry.name in tested else entry for entry in catalogue.entries]
+        return Catalogue(entries, {**catalogue.mixtures, VALID: held[::2], TEST: held[1::2]})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from separation.data.audio import audio_files
 from separation.data.corpora import file_corpus
-from separation.data.corpora.catalogue import Entry, Listing, PlainCorpus
+from separation.data.corpora.catalogue import Catalogue, Entry, PlainCorpus
 from separation.data.corpora.corpus import TEST, VALID
 from separation.errors import InputError, check_number
 
@@ -50,17 +50,19 @@ class LibriSpeechCorpus(PlainCorpus):
     def name(self) -> str:
         return "librispeech"
 
-    def list_files(self) -> Listing:
-        listing = Listing([], {})
+    def list_files(self) -> Catalogue:
+        catalogue = Catalogue([], {})
         train = self._speakers(self.train)
         for speaker, paths in train.items():
             splits = file_corpus.split_names(sorted(paths), {VALID: self.valid_share}, "librispeech", speaker)
-            listing.entries.extend(Entry(name, speaker, splits[name], (path,)) for name, path in sorted(paths.items()))
+            catalogue.entries.extend(
+                Entry(name, speaker, splits[name], (path,)) for name, path in sorted(paths.items())
+            )
         for speaker, paths in self._speakers(self.test).items():
             if speaker in train:
                 raise InputError(f"data.test={self.test}: speaker {speaker} is in data.train={self.train} too")
-            listing.entries.extend(Entry(name, speaker, TEST, (path,)) for name, path in sorted(paths.items()))
-        return listing
+            catalogue.entries.extend(Entry(name, speaker, TEST, (path,)) for name, path in sorted(paths.items()))
+        return catalogue
 
     def _speakers(self, subsets: Sequence[str]) -> dict[str, dict[str, Path]]:
         """Each speaker's utterances by name."""

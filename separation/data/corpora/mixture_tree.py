@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from separation.data.audio import AUDIO_SUFFIXES
 from separation.data.corpora import file_corpus
-from separation.data.corpora.catalogue import Entry, Listing
+from separation.data.corpora.catalogue import Catalogue, Entry
 from separation.data.corpora.corpus import ListedMixture
 from separation.errors import InputError
 
@@ -40,7 +40,7 @@ class MixtureTree(NamedTuple):
         sources = [f"s{number + 1}" for number in range(self.num_sources)]
         return sources if self.noise is None else [*sources, self.noise]
 
-    def list_splits(self, splits: Mapping[str, Sequence[str]]) -> Listing:
+    def list_splits(self, splits: Mapping[str, Sequence[str]]) -> Catalogue:
         """Lists the splits of a tree.
 
         Args:
@@ -49,13 +49,13 @@ class MixtureTree(NamedTuple):
         Raises:
             InputError: a folder is missing, or some files are in one folder and not in another.
         """
-        listing = Listing([], {split: [] for split in splits})
+        catalogue = Catalogue([], {split: [] for split in splits})
         for split, folders in splits.items():
             for folder in folders:
                 for entries, mixture in self._list_folder(self.base / folder, split):
-                    listing.entries.extend(entries)
-                    listing.mixtures[split].append(mixture)
-        return listing
+                    catalogue.entries.extend(entries)
+                    catalogue.mixtures[split].append(mixture)
+        return catalogue
 
     def _list_folder(self, folder: Path, split: str) -> Iterator[tuple[list[Entry], ListedMixture]]:
         """Each mixture and its recordings."""
@@ -100,3 +100,25 @@ def _names(folder: Path) -> set[str]:
         raise InputError(f"{folder}: no such folder; is data.root the corpus's, and whole?")
     # Names alone: asking for anything else of each of 100,000 files takes minutes on a network's disk.
     return {name for name in os.listdir(folder) if Path(name).suffix.lower() in AUDIO_SUFFIXES and name[0] != "."}
+
+
+def folder_of_rate(base: Path, rate: int, mode: str) -> Path:
+    """`wav8k/min` and the like.
+
+    Raises:
+        InputError: there is none; names those that are there.
+    """
+    folder = base / f"wav{rate // 1000}k" / mode
+    if not folder.is_dir():
+        there = sorted(path.relative_to(base).as_posix() for path in base.glob("wav*/*") if path.is_dir())
+        raise InputError(
+            f"{folder}: no such folder (data.root, data.sample_rate={rate}, mixing.mode={mode}); there are"
+            f" {', '.join(there) or 'none like it'}"
+        )
+    return folder
+
+
+def check_unpadded(mode: str, dynamic: bool) -> None:
+    """Raises InputError where mixtures would be drawn of sources that were padded with zeros."""
+    if dynamic and mode == "max":
+        raise InputError("data.dynamic=true: these sources were padded (mixing.mode=max); take those of min")

@@ -13,7 +13,7 @@ import soundfile
 
 from separation.data import audio
 from separation.data.corpora import file_corpus
-from separation.data.corpora.catalogue import Entry, ListedCorpus, Listing
+from separation.data.corpora.catalogue import Catalogue, Entry, ListedCorpus
 from separation.data.corpora.corpus import TEST, TRAIN, VALID, ListedMixture
 from separation.errors import InputError, check_count, check_number
 
@@ -75,24 +75,24 @@ class Musdb18HqCorpus(ListedCorpus):
     def name(self) -> str:
         return "musdb18hq"
 
-    def list_files(self) -> Listing:
+    def list_files(self) -> Catalogue:
         root = file_corpus.corpus_root(self.root)
-        listing = Listing([], {TRAIN: [], VALID: [], TEST: []})
+        catalogue = Catalogue([], {TRAIN: [], VALID: [], TEST: []})
         for part in (TRAIN, TEST):
             for track in self._tracks(root / part):
                 split = VALID if self._title(track) in VALIDATION_TRACKS and part == TRAIN else part
-                self._list_track(listing, split, track, f"{part}/{self._title(track)}")
-        return listing
+                self._list_track(catalogue, split, track, f"{part}/{self._title(track)}")
+        return catalogue
 
-    def _list_track(self, listing: Listing, split: str, track: Path, name: str) -> None:
+    def _list_track(self, catalogue: Catalogue, split: str, track: Path, name: str) -> None:
         sources = SOURCES[self.num_sources]
         for source, stems in sources.items():
             # No stem is a speaker: stems of different tracks aren't mixed.
-            listing.entries.append(Entry(f"{name}/{source}", "", split, self._stems(track, stems)))
+            catalogue.entries.append(Entry(f"{name}/{source}", "", split, self._stems(track, stems)))
         seconds = self._seconds(track)
         count = math.ceil(seconds / self.segment_seconds)
         for number in range(count):
-            listing.mixtures[split].append(
+            catalogue.mixtures[split].append(
                 ListedMixture(
                     name=f"{self._title(track)}#{number}",
                     sources=tuple(f"{name}/{source}" for source in sources),

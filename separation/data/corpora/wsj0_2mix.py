@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from separation.data.corpora import file_corpus
-from separation.data.corpora.catalogue import ListedCorpus, Listing
+from separation.data.corpora.catalogue import Catalogue, ListedCorpus, check_noise
 from separation.data.corpora.corpus import TEST, TRAIN, VALID
-from separation.data.corpora.mixture_tree import MixtureTree
+from separation.data.corpora.mixture_tree import MixtureTree, check_unpadded, folder_of_rate
 from separation.data.mixtures import MODES
-from separation.errors import InputError, check_choice
+from separation.errors import check_choice
 
 SPLITS = {TRAIN: ["tr"], VALID: ["cv"], TEST: ["tt"]}
 
@@ -18,22 +17,6 @@ SPLITS = {TRAIN: ["tr"], VALID: ["cv"], TEST: ["tt"]}
 def speakers_of(name: str) -> Sequence[str]:
     """Of `{utterance}_{level}_{utterance}_{level}`: the first three letters of an utterance are its speaker."""
     return [utterance[:3] for utterance in name.split("_")[::2]]
-
-
-def folder_of_rate(base: Path, rate: int, mode: str) -> Path:
-    """`wav8k/min` and the like.
-
-    Raises:
-        InputError: there is none; names those that are there.
-    """
-    folder = base / f"wav{rate // 1000}k" / mode
-    if not folder.is_dir():
-        there = sorted(path.relative_to(base).as_posix() for path in base.glob("wav*/*") if path.is_dir())
-        raise InputError(
-            f"{folder}: no such folder (data.root, data.sample_rate={rate}, mixing.mode={mode}); there are"
-            f" {', '.join(there) or 'none like it'}"
-        )
-    return folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +49,7 @@ class Wsj0MixCorpus(ListedCorpus):
     def native_rate(self) -> int:  # type: ignore[override]
         return self.sample_rate
 
-    def list_files(self) -> Listing:
+    def list_files(self) -> Catalogue:
         root = file_corpus.corpus_root(self.root)
         base = root / f"{self.num_sources}speakers"
         folder = folder_of_rate(base if base.is_dir() else root, self.sample_rate, self.mode)
@@ -91,20 +74,6 @@ class WhamCorpus(Wsj0MixCorpus):
     def name(self) -> str:
         return "wham"
 
-    def list_files(self) -> Listing:
+    def list_files(self) -> Catalogue:
         folder = folder_of_rate(file_corpus.corpus_root(self.root), self.sample_rate, self.mode)
         return MixtureTree.like_wham(folder, self.num_sources, self.noise, speakers_of).list_splits(SPLITS)
-
-
-def check_unpadded(mode: str, dynamic: bool) -> None:
-    """Raises InputError where mixtures would be drawn of sources that were padded with zeros."""
-    if dynamic and mode == "max":
-        raise InputError("data.dynamic=true: these sources were padded (mixing.mode=max); take those of min")
-
-
-def check_noise(noise: object, dynamic: bool) -> None:
-    """Raises InputError unless `data.noise` is true or false and goes with `data.dynamic`."""
-    if not isinstance(noise, bool):
-        raise InputError(f"data.noise={noise}: expected true or false")
-    if noise and dynamic:
-        raise InputError("data.dynamic=true: drawn mixtures have no noise; take data.noise=false, or the corpus's list")
