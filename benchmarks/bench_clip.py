@@ -107,15 +107,15 @@ def measure_clip(network: nn.Module, size: int, repetitions: int) -> list[dict[s
         attachment.remove()
         return elapsed
 
-    times = []
+    times: list[tuple[float, ...]] = []
     for _ in tqdm(range(repetitions), desc=f"clip_, history {size}", leave=False):
         theirs = restored(lambda: published.clip_(parameters))
         ours = restored(lambda: clips.clip_(parameters)), restored(lambda: passes.clip_(parameters))
         times.append((theirs, *ours, attached_step() - restored(optimizer.step)))
-    theirs, *ours = (statistics.median(column) for column in zip(*times, strict=True))
+    published_time, *medians = (statistics.median(column) for column in zip(*times, strict=True))
     return [
-        {"history": size, "case": case, "ours": value, "published": theirs, "ratio": value / theirs}
-        for case, value in zip(("clips", "doesn't clip", "folded"), ours, strict=True)
+        {"history": size, "case": case, "ours": value, "published": published_time, "ratio": value / published_time}
+        for case, value in zip(("clips", "doesn't clip", "folded"), medians, strict=True)
     ]
 
 
@@ -186,8 +186,10 @@ def main() -> None:
     torch.manual_seed(0)
     network = mask_inference(256, 600, 4, 0.0, 2, "sigmoid")
     repetitions = 3 if quick else 101
-    cases = [(10**3, None), (10**4, None), (10**5, None), (10**6, None), (10**5, 10_000)]
-    percentile = [measure_percentile(*case, repetitions) for case in tqdm(cases, desc="percentile", leave=False)]
+    cases: list[tuple[int, int | None]] = [(10**3, None), (10**4, None), (10**5, None), (10**6, None), (10**5, 10_000)]
+    percentile = [
+        measure_percentile(size, window, repetitions) for size, window in tqdm(cases, desc="percentile", leave=False)
+    ]
     results = {
         "parameters": num_parameters(network),
         "percentile": percentile,

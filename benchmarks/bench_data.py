@@ -9,6 +9,7 @@ process; medians. Then a sample store is built of so many minutes of 16 kHz FLAC
 
 import logging
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def main() -> None:
             corpus = LibriSpeechCorpus(
                 root=str(root / "flac"), store=str(root / f"store{number}"), num_train=1, num_valid=1, num_test=1
             )
-            builds.append(seconds(lambda corpus=corpus: open_store(corpus)))
+            builds.append(seconds(partial(open_store, corpus)))
     results: dict[str, Any] = {
         "batch": f"{config.trainer.batch_size} x {config.trainer.excerpt_frames} frames",
         "items_a_second": rates,

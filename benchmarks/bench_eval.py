@@ -17,7 +17,7 @@ import torch
 from benchmark import alternating, settings, write_results
 from torch import Tensor
 
-from separation.app.assembly import TrainedModel, load_model, set_threads
+from separation.app.assembly import load_model, set_threads
 from separation.app.command import entry_point
 from separation.app.nussl_export import export
 from separation.app.settings import run_config, run_data, run_folder
@@ -26,15 +26,14 @@ from separation.data.mixtures import Batch, MixtureList
 from separation.evaluation.bss_eval import bss_eval
 from separation.evaluation.evaluator import (
     ModelEstimator,
-    OracleEstimator,
     si_sdr_by_museval,
     si_sdr_by_torch,
     write_audio,
 )
 from separation.evaluation.metrics import best_permutation, bss_eval_by_museval, si_sdr
-from separation.evaluation.oracles import ORACLES
+from separation.evaluation.oracles import ORACLES, OracleEstimator
 from separation.model.assignment import reorder
-from separation.model.separators import KMeansSeparator
+from separation.model.separators import KMeansSeparator, TrainedModel
 from separation.runs.summaries import table
 
 BATCH = 16

@@ -88,9 +88,14 @@ class Step:
 
 def gpu_share(step: Step, repetitions: int) -> float:
     """How much of the whole step's time the GPU computes."""
+
+    def steps() -> None:
+        for _ in range(repetitions):
+            step.whole()
+
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
-        elapsed = seconds(lambda: [step.whole() for _ in range(repetitions)], step.device)
+        elapsed = seconds(steps, step.device)
     return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6 / elapsed
 
 

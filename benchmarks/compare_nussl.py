@@ -18,18 +18,19 @@ import torch
 from benchmark import settings, write_results
 from torch import Tensor
 
-from separation.app.assembly import TrainedModel, load_model
+from separation.app.assembly import load_model
 from separation.app.command import entry_point
 from separation.app.nussl_export import export
 from separation.app.settings import run_config, run_data, run_folder
 from separation.compat import nussl
 from separation.data.mixtures import Batch
-from separation.evaluation.evaluator import ModelEstimator, metrics
+from separation.evaluation import metrics
+from separation.evaluation.evaluator import ModelEstimator
 from separation.evaluation.oracles import OracleEstimator
 from separation.model.assignment import reorder
 from separation.model.clustering import kmeans, nearest, squared_distances
 from separation.model.features import audible
-from separation.model.separators import KMeansSeparator
+from separation.model.separators import KMeansSeparator, TrainedModel
 from separation.runs.summaries import table
 
 ORACLES = {"ideal_binary": ("IdealBinaryMask", {}), "ideal_ratio": ("IdealRatioMask", {"approach": "msa"})}
@@ -50,7 +51,7 @@ class Comparison:
         self.exported = exported
         self.package = nussl()
         stft = self.package.STFTParams(model.stft.window_length, model.stft.hop_length, "sqrt_hann")
-        self.signal = lambda samples: self.package.AudioSignal(
+        self.signal: Callable[[Tensor], Any] = lambda samples: self.package.AudioSignal(
             audio_data_array=samples.double().numpy(), sample_rate=rate, stft_params=stft
         )
         self.references = [
@@ -157,7 +158,7 @@ def main() -> None:
     folder = run_folder(program.run)
     config = run_config(folder, [*overrides, "device=cpu"])
     mixtures = run_data(config, overrides).tests[0]
-    batch = mixtures.whole(range(min(program.num_mixtures, len(mixtures))))
+    batch = mixtures.whole(list(range(min(program.num_mixtures, len(mixtures)))))
     model = load_model(folder, config)
     with tempfile.TemporaryDirectory() as temporary:
         exported = Path(temporary) / "model.pth"

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench_train import Step
 from benchmark import settings, write_results
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from separation.app.command import entry_point

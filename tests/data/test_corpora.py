@@ -10,9 +10,9 @@ import soundfile
 import trees
 from conftest import CPU, TINY, voice
 from scipy.signal import resample_poly
-from separation.app.evaluate import score_run
 
 from separation.app.assembly import build, build_parts, load_model
+from separation.app.evaluate import score_run
 from separation.app.settings import compose_config
 from separation.data.check.findings import fast_check, findings
 from separation.data.check.measure import inspect
