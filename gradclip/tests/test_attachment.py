@@ -232,7 +232,7 @@ def test_a_skipped_first_step_under_fused_momentum():
 def test_spam_needs_an_optimizer_with_a_second_moment():
     weight = torch.nn.Parameter(torch.zeros(2))
     optimizer = torch.optim.SGD([("w", weight)], lr=0.1)
-    make("spam", "clip.second_moment=optimizer").attach(optimizer)
+    make("spam", second_moment="optimizer").attach(optimizer)
     weight.grad = torch.ones(2)
     optimizer.step()
     with pytest.raises(ValueError, match="second_moment: SGD keeps no exp_avg_sq; use 'own'"):

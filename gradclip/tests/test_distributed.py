@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import processes
 import pytest
-from gradclip.adagc import AdaGC
-from gradclip.value import ValueClip
 
-from gradclip import AutoClip
+from gradclip import AdaGC, AutoClip, ValueClip
 
 
 @pytest.fixture(scope="module")
