@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import processes
 import pytest
 
+import processes
 from gradclip import AdaGC, AutoClip, ValueClip
 
 

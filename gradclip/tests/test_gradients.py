@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from strategies import make, named_parameters, random_gradients, set_gradients
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradclip import AutoClip, FixedClip, NoClip
+from strategies import make, named_parameters, random_gradients, set_gradients
 
 
 def with_grads(*grads: torch.Tensor) -> list[tuple[str, torch.nn.Parameter]]:

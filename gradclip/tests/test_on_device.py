@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from strategies import make, named_parameters, random_gradients
 
 from gradclip import AutoClip, AutoClipOnDevice, Chain
+from strategies import make, named_parameters, random_gradients
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+
 from strategies import SHAPES, gradients_of, make, named_parameters, random_gradients, set_gradients
 
 Gradient = list[np.ndarray]

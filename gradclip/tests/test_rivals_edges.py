@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from strategies import gradients_of, make, named_parameters, random_gradients, set_gradients
-from test_rivals import norm_of
 
 from gradclip import Chain
+from strategies import gradients_of, make, named_parameters, random_gradients, set_gradients
+from test_rivals import norm_of
 
 
 def test_block_normalized_blocks_have_norm_one():

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from strategies import STRATEGIES, gradients_of, make, named_parameters, random_gradients, set_gradients
 
 from gradclip import Clipper, FixedClip, NonFiniteGradientError
+from strategies import STRATEGIES, gradients_of, make, named_parameters, random_gradients, set_gradients
 
 SCALE_INVARIANT = ("adaclip", "autoclip", "autoclip_on_device", "none", "spam", "zclip")
 """Multiplying the loss by a power of two multiplies what these let through by it, to the last bit."""

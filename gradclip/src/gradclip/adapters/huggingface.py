@@ -40,7 +40,7 @@ class ClipCallback(TrainerCallback):  # type: ignore[misc]
 
     @property
     def result(self) -> ClipResult | None:
-        """Of the last step; None before the first one."""
+        """The last step's result; None before the first one."""
         return None if self._attachment is None else self._attachment.result
 
     def on_train_begin(
