@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from gradclip import Chain
+from gradclip import Chain, ClipResult
 from strategies import gradients_of, make, named_parameters, random_gradients, set_gradients
 from test_rivals import norm_of
+
+
+def test_with_groups_the_threshold_is_the_norm_of_the_groups_thresholds():
+    clipper, parameters = make("autoclip_per_tensor", p=0), [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    for norms in ((3.0, 4.0), (6.0, 8.0)):
+        for parameter, norm in zip(parameters, norms, strict=True):
+            parameter.grad = torch.tensor([norm])
+        result = clipper.clip_([("a", parameters[0]), ("b", parameters[1])])
+    assert result == ClipResult(grad_norm=10.0, threshold=5.0, coefficient=0.5)
 
 
 def test_block_normalized_blocks_have_norm_one():

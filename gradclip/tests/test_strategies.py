@@ -147,6 +147,16 @@ def test_a_restored_memory_of_another_model_is_refused():
             restored.clip_([(f"other.{key}", parameter) for key, parameter in parameters])
 
 
+@pytest.mark.parametrize(("name", "field"), [("spam", "moments"), ("error_feedback", "errors")])
+def test_a_restored_memory_of_another_shape_is_refused(name, field):
+    clipper, steps = make(name), random_gradients(2)
+    run(clipper, steps)
+    state = clipper.state_dict()
+    clipper.load_state_dict({**state, field: {**state[field], "mask.bias": torch.ones(3)}})
+    with pytest.raises(ValueError, match=r"state\['mask.bias'\]: has shape \(3,\), the gradient \(2,\)"):
+        run(clipper, steps)
+
+
 def test_settings_that_shape_the_memory_have_to_be_the_same():
     for name, settings, message in (
         ("zclip", {"warmup": 10}, "warmup: the state was saved with 25, this clipper has 10"),

@@ -10,7 +10,7 @@ from gradclip.clipper import TensorClipper, factor_to_threshold
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
 from gradclip.state import State
-from gradclip.tensors import zeros_like
+from gradclip.tensors import remembered, zeros_like
 
 
 class ErrorFeedback(TensorClipper):
@@ -57,13 +57,9 @@ class ErrorFeedback(TensorClipper):
         return ClipResult(norm, self.max_norm + self.max_error_norm, grads.coefficient())
 
     def _error(self, name: str, tensor: Tensor) -> Tensor:
-        error = self._errors.get(name)
+        error = remembered(self._errors, name, tensor)
         if error is None:
             error = self._errors[name] = zeros_like(tensor)
-        if error.shape != tensor.shape:
-            raise ValueError(f"errors[{name!r}]: has shape {error.shape}, the gradient {tensor.shape}")
-        if error.device != tensor.device:  # restored from a file
-            error = self._errors[name] = error.to(tensor.device)
         return error
 
     def _state(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
 from gradclip.state import State
-from gradclip.tensors import zeros_like
+from gradclip.tensors import remembered, zeros_like
 
 
 class SpikeClip(TensorClipper):
@@ -67,12 +67,7 @@ class SpikeClip(TensorClipper):
     def _moment(self, name: str, parameter: Tensor) -> Tensor | None:
         """V of a parameter; None before its first step."""
         if self.second_moment == "own":
-            moment = self._moments.get(name)
-            if moment is not None and moment.shape != parameter.shape:
-                raise ValueError(f"second_moment[{name!r}]: has shape {moment.shape}, the parameter {parameter.shape}")
-            if moment is not None and moment.device != parameter.device:  # restored from a file
-                moment = self._moments[name] = moment.to(parameter.device)
-            return moment
+            return remembered(self._moments, name, parameter)
         if self._optimizer is None:
             raise ValueError("second_moment: 'optimizer' needs an optimizer; call clipper.attach(optimizer)")
         moment = self._optimizer.state.get(parameter, {}).get("exp_avg_sq")

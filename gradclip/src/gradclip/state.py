@@ -1,4 +1,4 @@
-"""Reads the strategies' states and says which field is wrong."""
+"""Reads a strategy's saved state and names the field that is wrong."""
 
 import sys
 from collections.abc import Mapping

@@ -1,6 +1,8 @@
 """Clips in Hugging Face's `Trainer`.
 
-Trainer(args=TrainingArguments(..., max_grad_norm=0), callbacks=[ClipCallback(AutoClip(p=10))], ...)
+As in:
+
+    Trainer(args=TrainingArguments(..., max_grad_norm=0), callbacks=[ClipCallback(AutoClip(p=10))], ...)
 """
 
 import os

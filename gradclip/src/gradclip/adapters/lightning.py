@@ -1,6 +1,8 @@
 """Clips in Lightning's training loop (`lightning` 2.x).
 
-trainer = lightning.Trainer(callbacks=[ClipCallback(AutoClip(p=10))])
+As in:
+
+    trainer = lightning.Trainer(callbacks=[ClipCallback(AutoClip(p=10))])
 """
 
 from typing import Any
