@@ -7,14 +7,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from gradclip.adagc import AdaGC
-from gradclip.agc import AGC
-from gradclip.value import ValueClip
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from gradclip import AutoClip, Clipper, FixedClip
+from gradclip import AGC, AdaGC, AutoClip, Clipper, FixedClip, ValueClip
 
 STEPS, BATCH = 20, 8
 

@@ -1,33 +1,58 @@
-"""Every strategy as its file under conf/clip builds it, and gradients to feed it."""
+"""Every strategy by the name of its choice, and gradients to feed it."""
 
-import functools
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
-from gradclip import Clipper
-from separation.app.assembly import build
-from separation.app.settings import CONF, compose_config
+from gradclip import (
+    AGC,
+    AdaClip,
+    AdaGC,
+    AdaGN,
+    AutoClip,
+    AutoClipOnDevice,
+    BlockNormalized,
+    Chain,
+    Clipper,
+    ErrorFeedback,
+    FixedClip,
+    NoClip,
+    SkipSpikes,
+    SpikeClip,
+    ValueClip,
+    ZClip,
+)
 
-REQUIRED = {
-    "value": ["clip.max_value=0.5"],
-    "error_feedback": ["clip.max_norm=0.5", "clip.max_error_norm=1.5"],
+STRATEGIES: dict[str, Callable[..., Clipper]] = {
+    "adaclip": AdaClip,
+    "adagc": AdaGC,
+    "adagn": AdaGN,
+    "agc": AGC,
+    "autoclip": AutoClip,
+    "autoclip_on_device": AutoClipOnDevice,
+    "autoclip_per_module": partial(AutoClip, groups="module"),
+    "autoclip_per_tensor": partial(AutoClip, groups="tensor"),
+    "autoclip_windowed": partial(AutoClip, window=100),
+    "block_normalized": BlockNormalized,
+    "chain": lambda **settings: Chain({"first": SkipSpikes(), "second": AutoClip()}, **settings),
+    "error_feedback": partial(ErrorFeedback, max_norm=0.5, max_error_norm=1.5),
+    "fixed": FixedClip,
+    "none": NoClip,
+    "skip_spikes": SkipSpikes,
+    "spam": SpikeClip,
+    "value": partial(ValueClip, max_value=0.5),
+    "zclip": ZClip,
 }
-"""Keys without a default."""
-STRATEGIES = sorted(path.stem for path in (CONF / "clip").glob("*.yaml"))
+"""With values for the arguments that have no default."""
 SHAPES = {"encoder.weight": (4, 3), "encoder.bias": (4,), "mask.weight": (2, 4), "mask.bias": (2,)}
 
 
-def make(name: str, *overrides: str) -> Clipper:
-    """The strategy that `clip=name` and further overrides build."""
-    return build(_compose(f"clip={name}", *REQUIRED.get(name, []), *overrides), "clip")
-
-
-@functools.cache
-def _compose(*overrides: str) -> DictConfig:
-    return compose_config("config", overrides)
+def make(name: str, **settings: object) -> Clipper:
+    """A new clipper with these settings, and defaults for the others."""
+    return STRATEGIES[name](**settings)
 
 
 def named_parameters(dtype: torch.dtype = torch.float64) -> list[tuple[str, Tensor]]:

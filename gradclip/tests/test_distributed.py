@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import processes
 import pytest
-from gradclip.adagc import AdaGC
-from gradclip.value import ValueClip
 
-from gradclip import AutoClip
+import processes
+from gradclip import AdaGC, AutoClip, ValueClip
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from strategies import make, named_parameters, random_gradients, set_gradients
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradclip import AutoClip, FixedClip, NoClip
+from strategies import make, named_parameters, random_gradients, set_gradients
 
 
 def with_grads(*grads: torch.Tensor) -> list[tuple[str, torch.nn.Parameter]]:
@@ -208,9 +208,9 @@ def test_tiny_tensors_beside_large_ones_have_a_norm():
         parameters = with_grads(torch.tensor([1.0]), torch.tensor([1e-24 * scale]))
         clipper.clip_(parameters)
     assert parameters[1][1].grad.item() == pytest.approx(1e-24)
-    for name, override in (("block_normalized", "clip.groups=tensor"), ("adagn", "clip.eps=0")):
+    for clipper in (make("block_normalized"), make("adagn", eps=0)):
         parameters = with_grads(torch.tensor([1.0]), torch.tensor([1e-39, 0.0]))
-        make(name, override).clip_(parameters)
+        clipper.clip_(parameters)
         torch.testing.assert_close(parameters[1][1].grad, torch.tensor([1.0, 0.0]), rtol=1e-3, atol=0)
 
 
@@ -224,7 +224,7 @@ def test_small_factors_on_half_precision(dtype):
         )
     parameter = torch.nn.Parameter(torch.zeros(4, dtype=dtype))
     parameter.grad = torch.full((4,), 1e3, dtype=dtype)
-    make("agc", "clip.exclude=[]").clip_([("a.w", parameter)])
+    make("agc", exclude=[]).clip_([("a.w", parameter)])
     torch.testing.assert_close(parameter.grad, torch.full((4,), 5e-6, dtype=dtype), rtol=3e-2, atol=0)
 
 

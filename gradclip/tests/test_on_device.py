@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from gradclip.autoclip_on_device import AutoClipOnDevice
-from strategies import make, named_parameters, random_gradients
 
-from gradclip import AutoClip
+from gradclip import AutoClip, AutoClipOnDevice, Chain
+from strategies import make, named_parameters, random_gradients
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 
@@ -78,7 +77,7 @@ def test_what_it_cannot_do_is_refused():
     with pytest.raises(ValueError, match="capacity: expected a whole number >= 1, got 0"):
         AutoClipOnDevice(capacity=0)
     with pytest.raises(ValueError, match="AutoClipOnDevice can't be a member; use AutoClip"):
-        make("chain", "clip@clip.clippers.second=autoclip_on_device")
+        Chain([make("skip_spikes"), AutoClipOnDevice()])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from gradclip.percentile import StreamingPercentile
 
 PERCENTILES = (0, 1, 10, 25, 33.3, 50, 90, 99.9, 100)

@@ -5,14 +5,25 @@ import math
 import numpy as np
 import pytest
 import torch
+
+from gradclip import Chain, ClipResult
 from strategies import gradients_of, make, named_parameters, random_gradients, set_gradients
 from test_rivals import norm_of
+
+
+def test_with_groups_the_threshold_is_the_norm_of_the_groups_thresholds():
+    clipper, parameters = make("autoclip_per_tensor", p=0), [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    for norms in ((3.0, 4.0), (6.0, 8.0)):
+        for parameter, norm in zip(parameters, norms, strict=True):
+            parameter.grad = torch.tensor([norm])
+        result = clipper.clip_([("a", parameters[0]), ("b", parameters[1])])
+    assert result == ClipResult(grad_norm=10.0, threshold=5.0, coefficient=0.5)
 
 
 def test_block_normalized_blocks_have_norm_one():
     parameters, gradients = named_parameters(), random_gradients(1)[0]
     set_gradients(parameters, gradients)
-    result = make("block_normalized", "clip.groups=module").clip_(parameters)
+    result = make("block_normalized", groups="module").clip_(parameters)
     got = gradients_of(parameters)
     for block in ([0, 1], [2, 3]):
         for i in block:
@@ -55,8 +66,8 @@ def test_constant_norms_have_no_spikes():
     for step in range(1000):
         parameter.grad = torch.full((3,), 5.0 * (1 + 1e-7 * (step % 3)))
         assert clipper.clip_([parameter]).should_step
-    with pytest.raises(Exception, match="k: expected a finite number > 0, got inf"):
-        make("skip_spikes", "clip.k=inf")
+    with pytest.raises(ValueError, match="k: expected a finite number > 0, got inf"):
+        make("skip_spikes", k=math.inf)
 
 
 def test_agcs_last_layer_is_the_models_whether_it_has_gradients_or_not():
@@ -67,14 +78,14 @@ def test_agcs_last_layer_is_the_models_whether_it_has_gradients_or_not():
     with pytest.raises(ValueError, match="exclude: 'last' leaves out everything, since there is one module"):
         make("agc").clip_(parameters[:2])
     with pytest.raises(ValueError, match="transposed: no parameter is called 'typo'; there are encoder.weight"):
-        make("agc", "clip.transposed=[typo]").clip_(parameters)
+        make("agc", transposed=["typo"]).clip_(parameters)
 
 
 def test_agc_on_transposed_weights_and_chosen_layers():
     parameters = named_parameters()
     gradients = random_gradients(1)[0]
     set_gradients(parameters, [100 * array for array in gradients])
-    make("agc", "clip.exclude=['encoder.*']", "clip.transposed=['mask.weight']").clip_(parameters)
+    make("agc", exclude=["encoder.*"], transposed=["mask.weight"]).clip_(parameters)
     assert np.array_equal(parameters[0][1].grad, 100 * gradients[0])
     weight, grad = parameters[2][1].detach(), parameters[2][1].grad
     np.testing.assert_allclose(grad.norm(dim=0), 0.01 * weight.norm(dim=0), rtol=1e-12)  # units are columns
@@ -83,14 +94,14 @@ def test_agc_on_transposed_weights_and_chosen_layers():
 def test_zero_initialised_weights_move_under_agc():
     parameter = torch.nn.Parameter(torch.zeros(2, 3))
     parameter.grad = torch.ones(2, 3)
-    make("agc", "clip.exclude=[]").clip_([("w", parameter)])
+    make("agc", exclude=[]).clip_([("w", parameter)])
     np.testing.assert_allclose(parameter.grad.norm(dim=1), 0.01 * 1e-3, rtol=1e-6)
 
 
 def test_spam_can_read_adams_second_moment():
     parameters = named_parameters()
     optimizer = torch.optim.Adam(parameters, lr=0.1)
-    clipper = make("spam", "clip.second_moment=optimizer", "clip.theta=4")
+    clipper = make("spam", second_moment="optimizer", theta=4)
     attachment = clipper.attach(optimizer)
     set_gradients(parameters, random_gradients(1)[0])
     optimizer.step()
@@ -103,7 +114,7 @@ def test_spam_can_read_adams_second_moment():
 
 
 def test_a_chain_is_one_strategy_after_the_other():
-    chain = make("chain", "clip@clip.clippers.first=adaclip", "clip@clip.clippers.second=adagn")
+    chain = Chain([make("adaclip"), make("adagn")])
     first, second = make("adaclip"), make("adagn")
     together, apart = named_parameters(), named_parameters()
     for gradients in random_gradients(50):

@@ -1,4 +1,4 @@
-"""Gradient clipping for any PyTorch training loop; needs torch and NumPy only.
+"""Gradient clipping for any PyTorch training loop; needs nothing but torch.
 
     from gradclip import AutoClip
 
@@ -8,26 +8,51 @@
     if clipper.clip_(model.parameters()).should_step:
         optimizer.step()
 
-Or `clipper.attach(optimizer)` once, and every `optimizer.step()` clips. AutoClip's rivals lie in modules of their own,
-as in `from gradclip.zclip import ZClip`; adapters for training frameworks in `gradclip.adapters`.
+Or `clipper.attach(optimizer)` once, and every `optimizer.step()` clips. Adapters for training frameworks are in
+`gradclip.adapters`.
 """
 
+from gradclip.adaclip import AdaClip
+from gradclip.adagc import AdaGC
+from gradclip.adagn import AdaGN
+from gradclip.agc import AGC
 from gradclip.attachment import Attachment
 from gradclip.autoclip import AutoClip
+from gradclip.autoclip_on_device import AutoClipOnDevice
+from gradclip.block_normalized import BlockNormalized
 from gradclip.chain import Chain
-from gradclip.clipper import Clipper, NormClipper
+from gradclip.clipper import Clipper, NormClipper, TensorClipper
+from gradclip.error_feedback import ErrorFeedback
 from gradclip.fixed import FixedClip
 from gradclip.none import NoClip
 from gradclip.result import ClipResult, NonFiniteGradientError
+from gradclip.skip_spikes import SkipSpikes
+from gradclip.spam import SpikeClip
+from gradclip.value import ValueClip
+from gradclip.zclip import ZClip
+
+__version__ = "0.1.0"
 
 __all__ = [
+    "AGC",
+    "AdaClip",
+    "AdaGC",
+    "AdaGN",
     "Attachment",
     "AutoClip",
+    "AutoClipOnDevice",
+    "BlockNormalized",
     "Chain",
     "ClipResult",
     "Clipper",
+    "ErrorFeedback",
     "FixedClip",
     "NoClip",
     "NonFiniteGradientError",
     "NormClipper",
+    "SkipSpikes",
+    "SpikeClip",
+    "TensorClipper",
+    "ValueClip",
+    "ZClip",
 ]

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from gradclip.checks import check_count, check_decay, check_positive
-from gradclip.clipper import TensorClipper
+from gradclip.clipper import TensorClipper, factor_to_threshold
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
 from gradclip.state import State
@@ -54,8 +54,7 @@ class AdaGC(TensorClipper):
         warming_up = self._steps < self.warmup
         self._steps += 1
         if warming_up:
-            if norm > self.l_abs:
-                grads.scale_(self.l_abs / norm)
+            grads.scale_(factor_to_threshold(norm, self.l_abs))
             for name, clipped in zip(grads.names, grads.norms, strict=True):
                 if clipped > 0:
                     self._gamma[name] = min(self._gamma.get(name, math.inf), clipped)
@@ -64,7 +63,7 @@ class AdaGC(TensorClipper):
         for name, tensor_norm in zip(grads.names, grads.norms, strict=True):
             gamma = self._gamma.get(name, tensor_norm)
             threshold = self.l_rel * gamma
-            factors.append(threshold / tensor_norm if threshold < tensor_norm else 1.0)
+            factors.append(factor_to_threshold(tensor_norm, threshold))
             thresholds.append(threshold)
             if tensor_norm > 0:
                 self._gamma[name] = self.beta * gamma + (1 - self.beta) * min(tensor_norm, threshold)

@@ -11,7 +11,7 @@ from gradclip.state import State
 
 
 class AdaGN(TensorClipper):
-    """Sets each tensor's norm to the running mean of its norms, divided by their running root mean square.
+    """Sets each tensor's norm to the running mean of its norms divided by their running root mean square.
 
     mu <- gamma1 * mu + (1 - gamma1) * n; nu <- gamma2 * nu + (1 - gamma2) * n^2; with bias-corrected mu^ and nu^,
     g <- g / n * mu^ / (sqrt(nu^) + eps). A norm near 1 comes out whatever the loss's scale, and it may be larger than
@@ -28,16 +28,14 @@ class AdaGN(TensorClipper):
     writes them; needs names.
 
     Raises:
-        TypeError, ValueError: an argument is not as described.
+        TypeError, ValueError: an argument isn't as described.
     """
 
     def __init__(self, gamma1: float = 0.7, gamma2: float = 0.9, eps: float = 1e-8, on_nonfinite: str = "skip") -> None:
         super().__init__(on_nonfinite)
         self.gamma1 = check_decay("gamma1", gamma1)
         self.gamma2 = check_decay("gamma2", gamma2)
-        self.eps = check_number("eps", eps, "a number >= 0")
-        if not 0 <= self.eps < math.inf:
-            raise ValueError(f"eps: expected a finite number >= 0, got {eps!r}")
+        self.eps = check_number("eps", eps, "a finite number >= 0", lambda number: 0 <= number < math.inf)
         self._moments: dict[str, list[float]] = {}  # of each tensor: mean, mean square, steps
 
     def _clip_tensors(self, grads: Gradients) -> ClipResult:

@@ -10,6 +10,9 @@ from torch import Tensor
 from gradclip.gradients import Gradients, Parameters, as_list
 from gradclip.result import ClipResult
 
+MISSING = object()
+"""Stands for an attribute that the optimizer didn't have."""
+
 
 class Strategy(Protocol):
     """What an attachment needs of a clipper; see `Clipper`."""
@@ -40,10 +43,10 @@ class Attachment:
 
     Attributes:
         clipper: the strategy.
-        result: of the last step; None before the first one.
+        result: the last step's; None before the first one.
 
     Raises:
-        TypeError: `optimizer` is none.
+        TypeError: `optimizer` isn't an optimizer.
         ValueError: the optimizer has a clipper already, or one of its parameters no name in `parameters`; and in
             `optimizer.step(closure)`, since the gradients would come after the clipping.
     """
@@ -60,8 +63,7 @@ class Attachment:
         self.clipper = clipper
         self._fold = fold
         self._names = {} if parameters is None else _names(parameters)
-        self._previous: dict[str, Tensor | None] = {}  # the optimizer's attributes before this step
-        self._missing: list[str] = []  # those it didn't have
+        self._previous: dict[str, object] = {}  # the optimizer's attributes before this step
         self._dropped: list[tuple[Tensor, Tensor]] = []  # gradients that a skipped step doesn't see
         self._optimizer = optimizer
         if optimizer in self._attached:
@@ -146,12 +148,7 @@ class Attachment:
         self._set(optimizer, "found_inf", skip if already is None else torch.maximum(skip, already))
 
     def _set(self, optimizer: torch.optim.Optimizer, name: str, value: Tensor) -> None:
-        if name in self._previous or name in self._missing:
-            pass
-        elif hasattr(optimizer, name):
-            self._previous[name] = getattr(optimizer, name)
-        else:
-            self._missing.append(name)
+        self._previous.setdefault(name, getattr(optimizer, name, MISSING))
         setattr(optimizer, name, value)
 
     def _after(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -160,12 +157,13 @@ class Attachment:
     def _restore(self) -> None:
         """Gives the optimizer its attributes and the parameters their gradients back: they would stay for good."""
         for name, value in self._previous.items():
-            setattr(self._optimizer, name, value)
-        for name in self._missing:
-            delattr(self._optimizer, name)
+            if value is MISSING:
+                delattr(self._optimizer, name)
+            else:
+                setattr(self._optimizer, name, value)
         for parameter, grad in self._dropped:
             parameter.grad = grad
-        self._previous, self._missing, self._dropped = {}, [], []
+        self._previous, self._dropped = {}, []
 
 
 def _names(parameters: Parameters) -> dict[int, str]:

@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
-from gradclip.checks import check_count, check_number
-from gradclip.clipper import Clipper
+from gradclip.checks import check_count, check_percentile
+from gradclip.clipper import Clipper, factor_to_threshold
 from gradclip.gradients import Gradients
 from gradclip.groups import Grouping, Groups
 from gradclip.percentile import StreamingPercentile
@@ -12,15 +12,7 @@ from gradclip.result import ClipResult
 from gradclip.state import State, as_tensor
 
 WHOLE = "all"
-"""The name of the only group where there are none."""
-
-
-def check_percentile(value: object) -> float:
-    """`value` as the percentile p, in [0, 100]."""
-    p = check_number("p", value, "a percentile in [0, 100]")
-    if not 0 <= p <= 100:
-        raise ValueError(f"p: expected a percentile in [0, 100], got {value!r}")
-    return p
+"""The history's name where there are no groups."""
 
 
 class AutoClip(Clipper):
@@ -33,7 +25,7 @@ class AutoClip(Clipper):
 
     Args:
         p: percentile in [0, 100]; may be changed between steps.
-        window: only the last so many norms count; None: all, as in the paper.
+        window: how many of the last norms count, >= 1; None: all, as in the paper.
         groups: a history and a threshold for each group of parameters instead of one for all (the paper's future work):
             "tensor", "module", or a mapping such as {"masks": ["mask.*"], "rest": ["*"]}; needs parameters with names.
             The result's threshold is then the norm of all thresholds.
@@ -65,25 +57,25 @@ class AutoClip(Clipper):
 
     @p.setter
     def p(self, value: float) -> None:
-        self._p = check_percentile(value)
+        self._p = check_percentile("p", value)
 
     def _clip(self, grads: Gradients) -> ClipResult:
         if self._grouping is None:
-            threshold = self._threshold(WHOLE, grads.norm)
-            coefficient = _coefficient(threshold, grads.norm)
-            result = ClipResult(grads.norm, threshold, coefficient)
-            grads.scale_(coefficient)
-            return result
+            norm = grads.norm
+            threshold = self._threshold(WHOLE, norm)
+            factor = factor_to_threshold(norm, threshold)
+            grads.scale_(factor)
+            return ClipResult(norm, threshold, factor)
         grads.require_names("AutoClip with groups")
         norm, groups = grads.norm, self._grouping.members(grads.names, grads.all_names)
         self._check_restored(groups)
-        thresholds, coefficients = [], [1.0] * len(grads.names)
+        thresholds, factors = [], [1.0] * len(grads.names)
         for group, members in groups.items():
             group_norm = math.hypot(*(grads.norms[index] for index in members))
             thresholds.append(self._threshold(group, group_norm))
             for index in members:
-                coefficients[index] = _coefficient(thresholds[-1], group_norm)
-        grads.scale_each_(coefficients)
+                factors[index] = factor_to_threshold(group_norm, thresholds[-1])
+        grads.scale_each_(factors)
         return ClipResult(norm, math.hypot(*thresholds), grads.coefficient())
 
     def _threshold(self, group: str, norm: float) -> float:
@@ -114,7 +106,3 @@ class AutoClip(Clipper):
         self.p = state.get("p")
         self._histories = histories
         self._restored = set() if self._grouping is None else set(histories)
-
-
-def _coefficient(threshold: float, norm: float) -> float:
-    return threshold / norm if threshold < norm else 1.0

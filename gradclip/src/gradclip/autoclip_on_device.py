@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradclip.autoclip import check_percentile
-from gradclip.checks import check_choice, check_count
+from gradclip.checks import check_choice, check_count, check_percentile
 from gradclip.clipper import Clipper
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
@@ -45,7 +44,7 @@ class AutoClipOnDevice(Clipper):
         self._memory: _Memory | None = None
         super().__init__(check_choice("on_nonfinite", on_nonfinite, ("skip", "zero")))
         self._capacity = check_count("capacity", capacity)
-        self._p = check_percentile(p)
+        self._p = check_percentile("p", p)
 
     @property
     def p(self) -> float:
@@ -54,7 +53,7 @@ class AutoClipOnDevice(Clipper):
 
     @p.setter
     def p(self, value: float) -> None:
-        self._p = check_percentile(value)
+        self._p = check_percentile("p", value)
         if self._memory is not None:
             self._memory.p.fill_(self._p / 100)
 

@@ -66,8 +66,8 @@ class Chain(Clipper):
     def _restore(self, state: State) -> None:
         states = state.get("clippers")
         if not isinstance(states, Mapping) or set(states) != set(self.clippers):
-            found = sorted(states) if isinstance(states, Mapping) else states
-            raise ValueError(f"clippers: the state has {found!r}, this chain {sorted(self.clippers)!r}")
+            members = sorted(states) if isinstance(states, Mapping) else states
+            raise ValueError(f"clippers: the state has {members!r}, this chain {sorted(self.clippers)!r}")
         before = self._state()["clippers"]
         try:
             for name, clipper in self.clippers.items():

@@ -1,16 +1,22 @@
 """Checks of the strategies' arguments, in one wording."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 
 
-def check_number(name: str, value: object, allowed: str) -> float:
+def check_number(name: str, value: object, allowed: str, fits: Callable[[float], bool]) -> float:
     """`value` as a float.
+
+    Args:
+        name: the argument's name.
+        value: what was passed for it.
+        allowed: what is allowed, in words.
+        fits: the same as a comparison, which NaN never passes.
 
     Raises:
         TypeError: it is no real number (a bool and a string are none).
-        ValueError: it is NaN, or too large for a float.
+        ValueError: it is NaN, too large for a float, or doesn't fit.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected {allowed}, got {value!r} ({type(value).__name__})")
@@ -18,25 +24,24 @@ def check_number(name: str, value: object, allowed: str) -> float:
         number = float(value)
     except OverflowError:
         number = math.nan  # a whole number beyond the largest float
-    if math.isnan(number):
+    if not fits(number):
         raise ValueError(f"{name}: expected {allowed}, got {value!r}")
     return number
 
 
 def check_positive(name: str, value: object) -> float:
     """`value` as a float > 0; infinity is allowed."""
-    number = check_number(name, value, "a number > 0")
-    if number <= 0:
-        raise ValueError(f"{name}: expected a number > 0, got {value!r}")
-    return number
+    return check_number(name, value, "a number > 0", lambda number: number > 0)
 
 
 def check_decay(name: str, value: object) -> float:
     """`value` as the decay of a running mean, in [0, 1)."""
-    number = check_number(name, value, "a number in [0, 1)")
-    if not 0 <= number < 1:
-        raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")
-    return number
+    return check_number(name, value, "a number in [0, 1)", lambda number: 0 <= number < 1)
+
+
+def check_percentile(name: str, value: object) -> float:
+    """`value` as a percentile, in [0, 100]."""
+    return check_number(name, value, "a percentile in [0, 100]", lambda number: 0 <= number <= 100)
 
 
 def check_count(name: str, value: object, minimum: int = 1) -> int:

@@ -22,10 +22,10 @@ class Clipper(ABC):
     """A clipping strategy.
 
     Call `clip_` once per optimizer step: after accumulation, after the all-reduce of several processes and after
-    unscaling, before `optimizer.step()`. Or `attach` it to the optimizer, which then does so by itself.
+    unscaling, before `optimizer.step()`. Or `attach` it to the optimizer, which then clips in every step.
 
-    A gradient that holds NaN or infinity never enters a memory: what the strategy does next is as if that step had not
-    been. A zero gradient passes and is not recorded either.
+    A gradient that holds NaN or infinity never enters a memory: afterwards the strategy acts as if that step hadn't
+    happened. A zero gradient passes and isn't recorded either.
 
     Args:
         on_nonfinite: what to do with a gradient that holds NaN or infinity. "skip": leave it as it is and say
@@ -80,7 +80,7 @@ class Clipper(ABC):
         """Changes finite gradients in place and updates the strategy's memory."""
 
     def attached_to(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027 (most strategies do nothing)
-        """Is told which optimizer it was attached to; for strategies that read the optimizer's state."""
+        """Called with the optimizer when the strategy is attached to one; for those that read the optimizer's state."""
 
     def attach(
         self, optimizer: torch.optim.Optimizer, parameters: Parameters | None = None, fold: bool = True
@@ -130,7 +130,12 @@ class Clipper(ABC):
         return {}
 
     def _restore(self, state: State) -> None:  # noqa: B027 (most strategies do nothing)
-        """Reads them back: all of them before the first one is kept."""
+        """Restores them, once all have been read: where reading one raises, nothing has changed."""
+
+
+def factor_to_threshold(norm: float, threshold: float) -> float:
+    """What brings a norm down to the threshold: min(1, threshold / norm), and 1 for a norm of zero."""
+    return threshold / norm if threshold < norm else 1.0
 
 
 class NormClipper(Clipper):
@@ -142,9 +147,9 @@ class NormClipper(Clipper):
     def _clip(self, grads: Gradients) -> ClipResult:
         norm = grads.norm
         threshold = self._threshold(norm)
-        if threshold < norm:
-            grads.scale_(threshold / norm)
-        return ClipResult(norm, threshold, min(1.0, threshold / norm) if norm > 0 else 1.0)
+        factor = factor_to_threshold(norm, threshold)
+        grads.scale_(factor)
+        return ClipResult(norm, threshold, factor)
 
     @abstractmethod
     def _threshold(self, grad_norm: float) -> float:

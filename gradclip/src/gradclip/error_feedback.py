@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from gradclip.checks import check_positive
-from gradclip.clipper import TensorClipper
+from gradclip.clipper import TensorClipper, factor_to_threshold
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
 from gradclip.state import State
-from gradclip.tensors import zeros_like
+from gradclip.tensors import remembered, zeros_like
 
 
 class ErrorFeedback(TensorClipper):
@@ -44,26 +44,22 @@ class ErrorFeedback(TensorClipper):
     def _clip_tensors(self, grads: Gradients) -> ClipResult:
         grads.require_plain("ErrorFeedback")
         norm = grads.norm
-        coefficient = min(1.0, self.max_norm / norm) if norm > 0 else 1.0
+        factor = factor_to_threshold(norm, self.max_norm)
         tensors = grads.entries()
         errors = [self._error(name, tensor) for name, tensor in zip(grads.names, tensors, strict=True)]
         error_norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(error) for error in errors]))
         given_back = (self.max_error_norm / error_norm).clamp(max=1.0)  # of zeros: inf, so 1
         for tensor, error in zip(tensors, errors, strict=True):
             grad = tensor.to(error.dtype)
-            step = coefficient * grad + given_back * error
+            step = factor * grad + given_back * error
             error.add_(grad).sub_(step)
             tensor.copy_(step)
         return ClipResult(norm, self.max_norm + self.max_error_norm, grads.coefficient())
 
     def _error(self, name: str, tensor: Tensor) -> Tensor:
-        error = self._errors.get(name)
+        error = remembered(self._errors, name, tensor)
         if error is None:
             error = self._errors[name] = zeros_like(tensor)
-        if error.shape != tensor.shape:
-            raise ValueError(f"errors[{name!r}]: has shape {error.shape}, the gradient {tensor.shape}")
-        if error.device != tensor.device:  # restored from a file
-            error = self._errors[name] = error.to(tensor.device)
         return error
 
     def _state(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class StreamingPercentile:
         return low + (high - low) * fraction
 
     def _at(self, rank: int) -> float:
-        """The value with so many smaller ones before it."""
+        """The value at this 0-based rank."""
         while rank < self._rank:
             self._cursor -= 1
             self._rank -= len(self._blocks[self._cursor])

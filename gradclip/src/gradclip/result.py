@@ -1,4 +1,4 @@
-"""What a clipper says of one step."""
+"""What a clipper measured and did in one step."""
 
 import math
 from typing import NamedTuple

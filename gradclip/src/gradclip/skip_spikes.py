@@ -4,7 +4,7 @@ import math
 from collections import deque
 from typing import Any
 
-from gradclip.checks import check_count, check_positive
+from gradclip.checks import check_count, check_number
 from gradclip.clipper import Clipper
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
@@ -36,9 +36,7 @@ class SkipSpikes(Clipper):
 
     def __init__(self, k: float = 6.0, window: int = 128, on_nonfinite: str = "skip") -> None:
         super().__init__(on_nonfinite)
-        self.k = check_positive("k", k)
-        if math.isinf(self.k):
-            raise ValueError("k: expected a finite number > 0, got inf")
+        self.k = check_number("k", k, "a finite number > 0", lambda number: 0 < number < math.inf)
         self.window = check_count("window", window, minimum=4)
         self._norms: deque[float] = deque(maxlen=self.window)
 

@@ -11,7 +11,7 @@ from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
 from gradclip.state import State
-from gradclip.tensors import zeros_like
+from gradclip.tensors import remembered, zeros_like
 
 
 class SpikeClip(TensorClipper):
@@ -42,7 +42,7 @@ class SpikeClip(TensorClipper):
         self.theta = check_positive("theta", theta)
         self.beta2 = check_decay("beta2", beta2)
         self.second_moment = check_choice("second_moment", second_moment, ("own", "optimizer"))
-        self._own: dict[str, Tensor] = {}
+        self._moments: dict[str, Tensor] = {}
         self._optimizer: torch.optim.Optimizer | None = None
         self._stepped: set[str] = set()  # parameters that the optimizer must have a state of
 
@@ -59,7 +59,7 @@ class SpikeClip(TensorClipper):
                 tensor.copy_(torch.clamp(tensor.to(moment.dtype), -limit, limit))
             if self.second_moment == "own":
                 if moment is None:
-                    moment = self._own[name] = zeros_like(tensor)
+                    moment = self._moments[name] = zeros_like(tensor)
                 grad = tensor.to(moment.dtype)
                 moment.mul_(self.beta2).addcmul_(grad, grad, value=1 - self.beta2)
         return ClipResult(norm, coefficient=grads.coefficient())
@@ -67,12 +67,7 @@ class SpikeClip(TensorClipper):
     def _moment(self, name: str, parameter: Tensor) -> Tensor | None:
         """V of a parameter; None before its first step."""
         if self.second_moment == "own":
-            moment = self._own.get(name)
-            if moment is not None and moment.shape != parameter.shape:
-                raise ValueError(f"second_moment[{name!r}]: has shape {moment.shape}, the parameter {parameter.shape}")
-            if moment is not None and moment.device != parameter.device:  # restored from a file
-                moment = self._own[name] = moment.to(parameter.device)
-            return moment
+            return remembered(self._moments, name, parameter)
         if self._optimizer is None:
             raise ValueError("second_moment: 'optimizer' needs an optimizer; call clipper.attach(optimizer)")
         moment = self._optimizer.state.get(parameter, {}).get("exp_avg_sq")
@@ -85,10 +80,10 @@ class SpikeClip(TensorClipper):
     def _state(self) -> dict[str, Any]:
         return {
             "second_moment": self.second_moment,
-            "moments": {name: moment.clone() for name, moment in self._own.items()},
+            "moments": {name: moment.clone() for name, moment in self._moments.items()},
         }
 
     def _restore(self, state: State) -> None:
         state.expect("second_moment", self.second_moment)
-        self._own = state.tensors("moments")
-        self._restored = set(self._own)
+        self._moments = state.tensors("moments")
+        self._restored = set(self._moments)

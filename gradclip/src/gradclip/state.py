@@ -1,4 +1,4 @@
-"""Reads the strategies' states and says which field is wrong."""
+"""Reads a strategy's saved state and names the field that is wrong."""
 
 import sys
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ class State:
             raise ValueError(f"state: expected a dictionary from {strategy}.state_dict(), got {type(values).__name__}")
         self._values = values
         if values.get("strategy") != strategy:
-            found = values.get("strategy")
-            raise ValueError(f"strategy: the state is of {found!r} and can't be loaded into {strategy}")
+            saved = values.get("strategy")
+            raise ValueError(f"strategy: the state is of {saved!r} and can't be loaded into {strategy}")
         if values.get("version") != VERSION:
             raise ValueError(
                 f"version: expected {VERSION}, got {values.get('version')!r}; use the library that wrote it"
@@ -42,9 +42,9 @@ class State:
 
     def expect(self, name: str, value: object) -> None:
         """Raises ValueError unless the field equals this clipper's setting."""
-        found = self.get(name)
-        if type(found) is not type(value) or found != value:
-            raise ValueError(f"{name}: the state was saved with {found!r}, this clipper has {value!r}")
+        saved = self.get(name)
+        if type(saved) is not type(value) or saved != value:
+            raise ValueError(f"{name}: the state was saved with {saved!r}, this clipper has {value!r}")
 
     def count(self, name: str) -> int:
         """A whole number >= 0."""
@@ -62,7 +62,7 @@ class State:
         return _norms(name, self.get(name))
 
     def rows(self, name: str, length: int) -> dict[str, list[float]]:
-        """So many numbers > 0 for each name."""
+        """`length` numbers > 0 for each name."""
         rows = {}
         for key, value in self._named(name):
             field = f"{name}[{key!r}]"

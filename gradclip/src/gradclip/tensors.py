@@ -47,6 +47,22 @@ def zeros_like(tensor: Tensor) -> Tensor:
     return torch.zeros(tensor.shape, dtype=dtype, device=tensor.device)
 
 
+def remembered(memory: dict[str, Tensor], name: str, like: Tensor) -> Tensor | None:
+    """A memory's tensor for a parameter or gradient, on the same device; None before its first step.
+
+    Raises:
+        ValueError: it has another shape, since it was restored from another model's state.
+    """
+    value = memory.get(name)
+    if value is None:
+        return None
+    if value.shape != like.shape:
+        raise ValueError(f"state[{name!r}]: has shape {tuple(value.shape)}, the gradient {tuple(like.shape)}")
+    if value.device != like.device:  # restored from a file
+        value = memory[name] = value.to(like.device)
+    return value
+
+
 def _is_in_range(factor: float) -> bool:
     return SMALLEST_FACTOR < factor < 1 / SMALLEST_FACTOR
 

@@ -1,7 +1,9 @@
 """Clips in a loop that uses Accelerate.
 
-model, optimizer = accelerator.prepare(model, optimizer)
-attach(AutoClip(p=10), accelerator, optimizer, model)
+As in:
+
+    model, optimizer = accelerator.prepare(model, optimizer)
+    attach(AutoClip(p=10), accelerator, optimizer, model)
 """
 
 import torch

@@ -1,6 +1,8 @@
 """Clips in Hugging Face's `Trainer`.
 
-Trainer(args=TrainingArguments(..., max_grad_norm=0), callbacks=[ClipCallback(AutoClip(p=10))], ...)
+As in:
+
+    Trainer(args=TrainingArguments(..., max_grad_norm=0), callbacks=[ClipCallback(AutoClip(p=10))], ...)
 """
 
 import os
@@ -40,7 +42,7 @@ class ClipCallback(TrainerCallback):  # type: ignore[misc]
 
     @property
     def result(self) -> ClipResult | None:
-        """Of the last step; None before the first one."""
+        """The last step's result; None before the first one."""
         return None if self._attachment is None else self._attachment.result
 
     def on_train_begin(

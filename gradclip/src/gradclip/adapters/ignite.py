@@ -1,7 +1,9 @@
 """Clips in ignite's engines, nussl's among them.
 
-attach(AutoClip(p=10), trainer, optimizer, model)
-Checkpoint({"model": model, "optimizer": optimizer, "clipper": clipper}, ...)  # a clipper is saved as it is
+A clipper is saved as it is:
+
+    attach(clipper, trainer, optimizer, model)
+    Checkpoint({"model": model, "optimizer": optimizer, "clipper": clipper}, ...)
 """
 
 import torch

@@ -1,6 +1,8 @@
 """Clips in Lightning's training loop (`lightning` 2.x).
 
-trainer = lightning.Trainer(callbacks=[ClipCallback(AutoClip(p=10))])
+As in:
+
+    trainer = lightning.Trainer(callbacks=[ClipCallback(AutoClip(p=10))])
 """
 
 from typing import Any
@@ -23,7 +25,7 @@ class ClipCallback(Callback):  # type: ignore[misc]
 
     Attributes:
         clipper: the strategy.
-        result: of the last step; None before the first one.
+        result: the last step's; None before the first one.
 
     Raises:
         ValueError: at the start of the training, where the trainer clips too, the module has several optimizers, or a
