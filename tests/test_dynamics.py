@@ -10,7 +10,7 @@ from conftest import TINY, run_program
 from separation.errors import InputError
 from separation.runs import checkpoint
 from separation.studies.run_figures import read_columns
-from separation.training.dynamics import COLUMNS, RecordedSteps
+from separation.training.dynamics_recorder import COLUMNS, RecordedSteps
 from separation.training.step import train_step
 
 

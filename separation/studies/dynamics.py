@@ -13,7 +13,7 @@ from separation.errors import InputError
 from separation.runs.atomic_files import replacing
 from separation.runs.run_folder import RunFolder
 from separation.studies.run_figures import read_columns
-from separation.training.dynamics import COLUMNS
+from separation.training.dynamics_recorder import COLUMNS
 
 COLORS = ("C1", "C0")
 FRAMES = 40

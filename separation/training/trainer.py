@@ -22,7 +22,7 @@ from separation.runs.run_folder import RunFolder
 from separation.training.attached_step import AttachedStep, needs_attachment
 from separation.training.counters import Progress
 from separation.training.cuda_graph import GraphedStep
-from separation.training.dynamics import RecordedSteps
+from separation.training.dynamics_recorder import RecordedSteps
 from separation.training.interruption import Interrupted, Interruption
 from separation.training.recorder import Recorder
 from separation.training.state import capture, restore
