@@ -138,7 +138,7 @@ def measure_step(network: nn.Module, batch_size: int, frames: int, repetitions: 
     return {"batch": f"{batch_size} x {frames} frames", "step": bare, "clip": clip, "ratio": clip / bare}
 
 
-def report(results: dict[str, Any]) -> str:
+def results_text(results: dict[str, Any]) -> str:
     """The results as tables."""
     percentile = [
         [
@@ -197,7 +197,7 @@ def main() -> None:
         "clip": [row for size in (10, 10**5) for row in measure_clip(network, size, repetitions)],
         "step": measure_step(network, *((2, 50) if quick else (25, 400)), 2 if quick else 3),
     }
-    print(report(results))
+    print(results_text(results))
     if outputs:
         write_results(outputs[0], results)
         print(f"\n{outputs[0]}")

@@ -77,8 +77,8 @@ class Bench:
         """Each mixture's SI-SDR with every signal's mean removed, as BSSEvalScale does first."""
         scores = []
         for batch, estimates in zip(self.batches, self.estimates, strict=True):
-            for own, sources, length in zip(estimates, batch.sources, batch.num_samples.tolist(), strict=True):
-                pair = [signal[:, :length] - signal[:, :length].mean(1, keepdim=True) for signal in (own, sources)]
+            for estimate, sources, length in zip(estimates, batch.sources, batch.num_samples.tolist(), strict=True):
+                pair = [signal[:, :length] - signal[:, :length].mean(1, keepdim=True) for signal in (estimate, sources)]
                 scores.append(si_sdr(*pair).mean())
         return np.array(scores)
 
@@ -95,8 +95,8 @@ class Bench:
     def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Each mixture's estimates and references, shape (source, time)."""
         for batch, estimates in zip(self.batches, self.estimates, strict=True):
-            for sources, own, length in zip(batch.sources, estimates, batch.num_samples.tolist(), strict=True):
-                yield own[:, :length].numpy(), sources[:, :length].numpy()
+            for sources, estimate, length in zip(batch.sources, estimates, batch.num_samples.tolist(), strict=True):
+                yield estimate[:, :length].numpy(), sources[:, :length].numpy()
 
     def bss_eval(self) -> None:
         self.full_scores = np.array([bss_eval(*pair, num_taps=512) for pair in self.pairs()])
@@ -167,7 +167,7 @@ def measure(bench: Bench, repetitions: int) -> dict[str, Any]:
     }
 
 
-def report(results: dict[str, Any]) -> str:
+def results_text(results: dict[str, Any]) -> str:
     """The results as a table."""
     titles = {
         "forward": "network's forward pass",
@@ -205,7 +205,7 @@ def main() -> None:
         results = measure(
             Bench(load_model(folder, config), mixtures, program.num_mixtures, str(exported)), program.repetitions
         )
-    print(report(results))
+    print(results_text(results))
     write_results(program.output, results, config.seed)
 
 

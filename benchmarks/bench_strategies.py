@@ -65,11 +65,11 @@ class Bench:
                 times[name].append(self.clip(name, scale))
         return {
             name: {
-                "seconds": median(own[WARM_UP:]),
+                "seconds": median(seconds_each[WARM_UP:]),
                 "bytes": self.sizes[name][WARM_UP - 1],
                 "bytes_a_step": (self.sizes[name][-1] - self.sizes[name][WARM_UP - 1]) / repetitions,
             }
-            for name, own in times.items()
+            for name, seconds_each in times.items()
         }
 
 
@@ -82,7 +82,7 @@ def num_bytes(state: Any) -> int:
     return 8 if isinstance(state, int | float) else 0
 
 
-def report(results: dict[str, Any]) -> str:
+def results_text(results: dict[str, Any]) -> str:
     """The results as a table."""
     strategies, step = results["strategies"], results["step"]
     norm = strategies.get("none", {}).get("seconds")
@@ -120,7 +120,7 @@ def main() -> None:
         "step": median(steps),
         "strategies": strategies,
     }
-    print(report(results))
+    print(results_text(results))
     write_results(program.output, results)
 
 

@@ -134,7 +134,7 @@ def _seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def report(results: dict[str, Any]) -> str:
+def results_text(results: dict[str, Any]) -> str:
     """The results as tables."""
     rows = [
         [name, f"{row['ours']:.3f}", f"{row['nussl']:.3f}", f"{row['largest_difference']:.2g}"]
@@ -169,7 +169,7 @@ def main() -> None:
             results["clustering"] = comparison.clustering(model.separator, program.repetitions)
         else:
             results["masks"] = comparison.masks()
-    print(report(results))
+    print(results_text(results))
     write_results(program.output, results, config.seed)
 
 

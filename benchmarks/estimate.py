@@ -120,7 +120,7 @@ def duration_text(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def report(results: dict[str, dict[str, Any]], runs: int, workers: int) -> str:
+def results_text(results: dict[str, dict[str, Any]], runs: int, workers: int) -> str:
     """The results as a table, and all runs together."""
     rows = [
         [
@@ -164,7 +164,7 @@ def main() -> None:
             for model in models
         }
         results = {model: job.result() for model, job in jobs.items()}
-    print(report(results, program.runs, program.workers))
+    print(results_text(results, program.runs, program.workers))
     print("\nThe sample store takes 2 bytes a sample more: 58 MB an hour at 8 kHz.")
     write_results(program.output, {**results, "runs": program.runs, "workers": program.workers})
 

@@ -1,4 +1,4 @@
-"""Imports nussl, torchaudio and museval on today's NumPy, SciPy and torch; nothing else.
+"""Imports nussl and museval on today's NumPy, SciPy and torch; nothing else.
 
 Each function applies the repairs that its package needs, in one place and with the reason beside it, imports the
 package without its warnings, and returns it. `tests/test_compat.py` fails when a repair is no longer needed.
@@ -29,17 +29,6 @@ def _quietly() -> Iterator[None]:
             yield
         finally:
             logging.disable(previous)
-
-
-def _replace_torchaudio_extension() -> None:
-    """torchaudio's wheel links against CUDA's runtime and raises OSError beside a CPU-only torch (and RuntimeError
-    beside one built for another CUDA). None of its compiled operators is used here, so it is told it has none."""
-    extension: Any = types.ModuleType("torchaudio._extension")
-    extension._IS_TORCHAUDIO_EXT_AVAILABLE = False
-    extension._IS_ALIGN_AVAILABLE = False
-    extension._check_cuda_version = lambda: None
-    extension.fail_if_no_align = lambda function: function
-    sys.modules.setdefault("torchaudio._extension", extension)
 
 
 class _MissingFfmpeg(types.ModuleType):
@@ -96,16 +85,6 @@ def _let_nussl_load_its_own_files(nussl: Any) -> None:
 
     loader = functools.partial(torch.load, weights_only=False)
     nussl.core.migration.torch = types.SimpleNamespace(load=loader)
-
-
-@functools.cache
-def torchaudio() -> Any:
-    """The torchaudio package, without its compiled operators."""
-    _replace_torchaudio_extension()
-    with _quietly():
-        package = importlib.import_module("torchaudio")
-        importlib.import_module("torchaudio.functional")
-    return package
 
 
 @functools.cache

@@ -8,7 +8,6 @@ import sys
 import pytest
 
 REPAIRS = {
-    "_replace_torchaudio_extension": "compat.torchaudio()",
     "_replace_stempeg": "compat.museval()",
     "_restore_scipy_windows": "compat.nussl()",
     "_let_museval_score_every_estimate": "import numpy as np;"
@@ -26,7 +25,7 @@ def python(code: str, cwd, path: str | None = None) -> subprocess.CompletedProce
 
 
 def test_everything_imports_without_a_word(tmp_path):
-    code = "from separation import compat; compat.nussl(); compat.torchaudio(); compat.museval()"
+    code = "from separation import compat; compat.nussl(); compat.museval()"
     result = python(code, tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 

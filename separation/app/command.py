@@ -63,9 +63,9 @@ def print_error(error: Exception, where: str = "") -> None:
 def fail(error: Exception) -> NoReturn:
     """Reports and exits: status 2 for settings that can't be composed, 1 for everything else."""
     if str(error).startswith("Config group override must be"):  # Hydra's plain ValueError
-        found = "null" if "NoneType" in str(error) else "a number or a truth value"
+        given = "null" if "NoneType" in str(error) else "a number or a truth value"
         error = HydraException(
-            f"{found} is no choice of a group (data, model, clip, ...); without clipping is clip=none"
+            f"{given} is no choice of a group (data, model, clip, ...); without clipping is clip=none"
         )
     print_error(error)
     sys.exit(2 if isinstance(error, HydraException | OmegaConfBaseException) else 1)

@@ -119,11 +119,11 @@ def _download(archive: Archive, url: str, part: Path, patience: Patience) -> Non
         if not expected:
             log.info("%s: has no published checksum; its length is verified, and that it unpacks", archive.name)
             return
-        found = checksum(part, algorithm)
-        if found == expected:
+        actual = checksum(part, algorithm)
+        if actual == expected:
             return
         _forget(part)
-        wrong = f"{url}: its {algorithm} checksum is {found}, not {expected}; it is removed"
+        wrong = f"{url}: its {algorithm} checksum is {actual}, not {expected}; it is removed"
         if is_last:
             raise InputError(f"{wrong}, for the second time; give another address by url=ADDRESS")
         log.warning("%s and downloaded again", wrong)

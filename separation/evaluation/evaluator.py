@@ -135,8 +135,8 @@ class Evaluator:
                 batch = mixtures.whole(indices)
                 rows |= zip(indices, self._rows(mixtures, indices, batch, self._separate(batch)), strict=True)
                 bar.update(len(indices))
-        everyones = {index: own for part in self.processes.gather(rows) for index, own in part.items()}
-        return [row for index in sorted(everyones) for row in everyones[index]]
+        together = {index: group for part in self.processes.gather(rows) for index, group in part.items()}
+        return [row for index in sorted(together) for row in together[index]]
 
     def write_examples(self, mixtures: MixtureList, folder: Path) -> None:
         """Writes the first mixtures' audio: `NAME/mixture.wav`, `NAME/reference_1.wav`, `NAME/estimate_1.wav`, ..."""

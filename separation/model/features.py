@@ -108,8 +108,8 @@ class _MaskedInverse(torch.autograd.Function):
         # A real signal's spectrum holds each bin twice, but for the first and the last.
         factor = spectrogram.real.new_full(spectrogram.shape[-1:], 2.0)
         factor[:: len(factor) - 1].fill_(1.0)
-        own = spectrogram * (factor * (stft._window(gradient).sum() ** 2 / stft.window_length))
-        return (spectra * own.conj().unsqueeze(1)).real.permute(0, 2, 3, 1), None, None, None
+        factors = spectrogram * (factor * (stft._window(gradient).sum() ** 2 / stft.window_length))
+        return (spectra * factors.conj().unsqueeze(1)).real.permute(0, 2, 3, 1), None, None, None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class GraphedStep:
             "trainer.precision: fp16 can't be captured, take bf16": parts.precision.scaler.is_enabled(),
             "torchrun: needs a single process": parts.processes.count > 1,
         }
-        for problem in (problem for problem, found in problems.items() if found):
+        for problem in (problem for problem, is_there in problems.items() if is_there):
             raise InputError(f"trainer.cuda_graph=true: {problem}; or use trainer.cuda_graph=false")
         for group in parts.optimizer.param_groups:
             group["capturable"] = True

@@ -54,7 +54,7 @@ class RecordedSteps:
             # cuDNN's masks can't be put back, so recording would change training.
             "model.dropout=0 on a GPU": dropout and parts.device.type == "cuda",
         }
-        for problem in (problem for problem, found in problems.items() if found):
+        for problem in (problem for problem, is_there in problems.items() if is_there):
             raise InputError(f"trainer.dynamics_steps={every}: needs {problem}")
         self.take = take
         self.parts = parts

@@ -89,7 +89,7 @@ def count_findings(corpus: Corpus, lists: Mapping[str, Sequence[ListedMixture]])
 
 def sum_findings(corpus: Corpus, sums: Mapping[str, Sequence[SumCheck]]) -> list[Finding]:
     """Splits with mixtures that aren't the sum of their sources; the worst are named."""
-    found = []
+    wrong_sums = []
     for split, checks in sums.items():
         wrong = sorted((check for check in checks if check.problem), key=lambda check: -check.error_db)
         if wrong:
@@ -98,8 +98,8 @@ def sum_findings(corpus: Corpus, sums: Mapping[str, Sequence[SumCheck]]) -> list
             sentence = (
                 f"{split}: mixtures that aren't the sum of their sources: {counts}: {problems}; generate them again"
             )
-            found.append(Finding(sentence, is_wrong=corpus.exact_sums))
-    return found
+            wrong_sums.append(Finding(sentence, is_wrong=corpus.exact_sums))
+    return wrong_sums
 
 
 def damage_findings(recordings: Iterable[Measured], folder: Path) -> list[Finding]:
@@ -168,32 +168,34 @@ def format_findings(formats: Counter[tuple[int, int]], sample_rate: int) -> list
     rates: Counter[int] = Counter()
     for (rate, _), count in formats.items():
         rates[rate] += count
-    found = []
+    sentences = []
     if len(rates) > 1:
         shown = ", ".join(f"{rate} Hz: {count:,}" for rate, count in rates.most_common())
-        found.append(
+        sentences.append(
             f"the files have several sample rates ({shown}), and are brought to {sample_rate} Hz; is that meant?"
         )
     if low := sum(count for rate, count in rates.items() if rate < sample_rate):
-        found.append(f"files below {sample_rate} Hz: {low:,}; they hold nothing of the upper frequencies")
+        sentences.append(f"files below {sample_rate} Hz: {low:,}; they hold nothing of the upper frequencies")
     several = sum(count for (_, channels), count in formats.items() if channels > 1)
     if several:
-        found.append(f"files with several channels, whose mean is taken: {several:,}; is each a single source?")
-    return [Finding(sentence, is_wrong=False) for sentence in found]
+        sentences.append(f"files with several channels, whose mean is taken: {several:,}; is each a single source?")
+    return [Finding(sentence, is_wrong=False) for sentence in sentences]
 
 
 def recording_findings(recordings: Sequence[Measured]) -> list[Finding]:
     """Clipped and nearly silent recordings."""
     clipped = [recording.utterance.name for recording in recordings if recording.is_clipped]
     silent = [recording.utterance.name for recording in recordings if is_silent(recording.utterance)]
-    found = []
+    sentences = []
     if clipped:
         share = f"{len(clipped):,} ({len(clipped) / len(recordings):.1%})"
-        found.append(f"clipped recordings: {share}: {named(clipped)}; convert them again, not as loud, or remove them")
+        sentences.append(
+            f"clipped recordings: {share}: {named(clipped)}; convert them again, not as loud, or remove them"
+        )
     if silent:
         title = f"nearly silent recordings (below {SILENT_DB:g} dB of full scale)"
-        found.append(f"{title}: {len(silent):,}: {named(silent)}; listen to them, or remove them")
-    return [Finding(sentence, is_wrong=False) for sentence in found]
+        sentences.append(f"{title}: {len(silent):,}: {named(silent)}; listen to them, or remove them")
+    return [Finding(sentence, is_wrong=False) for sentence in sentences]
 
 
 def is_silent(utterance: Utterance) -> bool:

@@ -83,8 +83,8 @@ def inspect(corpus: Corpus, store: SampleStore, lists: Mapping[str, Sequence[Lis
     recordings = list(_with_bar(measure(store), "Recordings", len(store.utterances)))
     sums = {}
     for split, rows in lists.items():
-        own = of_files(rows)
-        sums[split] = list(_with_bar(check_sums(corpus, store, own), f"Mixtures: {split}", len(own)))
+        mixtures = of_files(rows)
+        sums[split] = list(_with_bar(check_sums(corpus, store, mixtures), f"Mixtures: {split}", len(mixtures)))
     return Inspection(corpus, store, lists, formats, recordings, sums)
 
 
@@ -102,7 +102,7 @@ def source_formats(corpus: Corpus) -> Counter[tuple[int, int]]:
     root = file_corpus.corpus_root(corpus.root)
     paths = sorted({root / name for name, *_ in corpus.fingerprint().get("files", [])})
     with ThreadPoolExecutor(file_corpus.num_workers()) as pool:
-        return Counter(found for found in _with_bar(pool.map(_format, paths), "Source files", len(paths)) if found)
+        return Counter(kind for kind in _with_bar(pool.map(_format, paths), "Source files", len(paths)) if kind)
 
 
 def _format(path: Path) -> tuple[int, int] | None:

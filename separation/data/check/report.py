@@ -47,11 +47,11 @@ def distributions(inspection: Inspection) -> Distributions:
     levels = {utterance.name: utterance.rms for utterance in inspection.store.utterances}
     for split, rows in inspection.lists.items():
         for row in rows:
-            own = [gain * levels[name] for gain, name in zip(row.gains, row.sources, strict=False)]
-            add("level_difference_db", split, decibels(max(own) / min(own)))
+            levels_of_sources = [gain * levels[name] for gain, name in zip(row.gains, row.sources, strict=False)]
+            add("level_difference_db", split, decibels(max(levels_of_sources) / min(levels_of_sources)))
     return {
-        quantity: {split: np.array(found[split]) for split in SPLITS if split in found}
-        for quantity, found in values.items()
+        quantity: {split: np.array(by_split[split]) for split in SPLITS if split in by_split}
+        for quantity, by_split in values.items()
     }
 
 
@@ -70,9 +70,9 @@ def summary(inspection: Inspection) -> dict[str, Any]:
         "distributions": {
             quantity: {
                 split: {name: float(np.percentile(values, percent)) for name, percent in QUANTILES.items()}
-                for split, values in found.items()
+                for split, values in by_split.items()
             }
-            for quantity, found in distributions(inspection).items()
+            for quantity, by_split in distributions(inspection).items()
         },
         "shared_speakers": {
             f"{one} and {other}": len(names)
@@ -88,22 +88,22 @@ def _recordings(inspection: Inspection, split: str) -> list[Measured]:
 
 
 def _split(inspection: Inspection, split: str) -> dict[str, Any]:
-    own = _recordings(inspection, split)
+    recordings = _recordings(inspection, split)
     sums = inspection.sums.get(split, [])
     errors = [check.error_db for check in sums if math.isfinite(check.error_db)]
-    num_samples = sum(recording.utterance.num_samples for recording in own)
+    num_samples = sum(recording.utterance.num_samples for recording in recordings)
     return {
-        "recordings": len(own),
-        "speakers": len({recording.utterance.speaker for recording in own} - {""}),
+        "recordings": len(recordings),
+        "speakers": len({recording.utterance.speaker for recording in recordings} - {""}),
         "hours": num_samples / inspection.store.sample_rate / 3600,
         "mixtures": len(inspection.lists[split]) if split in inspection.lists else None,
         "published_mixtures": inspection.corpus.published.get(split),
         "checked_mixtures": len(sums),
         "wrong_mixtures": sum(bool(check.problem) for check in sums),
         "largest_error_db": max(errors, default=None),
-        "clipped": sum(recording.is_clipped for recording in own),
-        "nearly_silent": sum(is_silent(recording.utterance) for recording in own),
-        "damaged": sum(recording.is_damaged for recording in own),
+        "clipped": sum(recording.is_clipped for recording in recordings),
+        "nearly_silent": sum(is_silent(recording.utterance) for recording in recordings),
+        "damaged": sum(recording.is_damaged for recording in recordings),
     }
 
 
@@ -126,9 +126,9 @@ def report(numbers: dict[str, Any]) -> str:
         *(
             _table(
                 [QUANTITIES[quantity], *QUANTILES],
-                [[split, *(float(value) for value in row.values())] for split, row in found.items()],
+                [[split, *(float(value) for value in row.values())] for split, row in by_split.items()],
             )
-            for quantity, found in numbers["distributions"].items()
+            for quantity, by_split in numbers["distributions"].items()
         ),
         _table(
             ["mixtures and sums of sources", "checked", "wrong", "largest error [dB]"],
@@ -163,25 +163,25 @@ def _cell(value: str | float | None) -> str:
     return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
 
 
-def _findings(found: list[Finding]) -> str:
+def _findings(listed: list[Finding]) -> str:
     """What is wrong, then remarks."""
-    if not found:
+    if not listed:
         return "Nothing is wrong."
-    wrong = [f"- {finding.sentence}" for finding in found if finding.is_wrong]
-    remarks = [f"- {finding.sentence}" for finding in found if not finding.is_wrong]
+    wrong = [f"- {finding.sentence}" for finding in listed if finding.is_wrong]
+    remarks = [f"- {finding.sentence}" for finding in listed if not finding.is_wrong]
     lines = ["Wrong, and so would scores be:", *wrong] if wrong else ["Nothing is wrong."]
     return "\n".join([*lines, *(["Remarks:", *remarks] if remarks else [])])
 
 
 def check_figure(spread: Distributions) -> Figure:
     """Histograms of every quantity that there is, a colour a split."""
-    shown = {quantity: found for quantity, found in spread.items() if found}
+    shown = {quantity: by_split for quantity, by_split in spread.items() if by_split}
     columns = 2 if len(shown) == 4 else len(shown)
     rows = len(shown) // columns
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
-    for axis, (quantity, found) in zip(axes.flat, shown.items(), strict=True):
-        _histogram(axis, found)
+    for axis, (quantity, by_split) in zip(axes.flat, shown.items(), strict=True):
+        _histogram(axis, by_split)
         axis.set_title(TITLES[quantity], fontsize=10)
         axis.set_xlabel(QUANTITIES[quantity])
     for row in axes:
@@ -191,11 +191,11 @@ def check_figure(spread: Distributions) -> Figure:
     return figure
 
 
-def _histogram(axis: Axes, found: dict[str, np.ndarray]) -> None:
-    values = np.concatenate(list(found.values()))
+def _histogram(axis: Axes, by_split: dict[str, np.ndarray]) -> None:
+    values = np.concatenate(list(by_split.values()))
     edges = np.histogram_bin_edges(values, min(MOST_BINS, math.ceil(math.sqrt(len(values)))))
-    for split, own in found.items():
-        share = 100 * np.histogram(own, edges)[0] / len(own)
+    for split, values_of_split in by_split.items():
+        share = 100 * np.histogram(values_of_split, edges)[0] / len(values_of_split)
         number = SPLITS.index(split)
         if split == TRAIN:
             axis.stairs(share, edges, color="C0", alpha=0.15, fill=True)

@@ -78,8 +78,8 @@ class PlainCorpus(file_corpus.FileCorpus):
     def fingerprint(self) -> dict[str, Any]:
         entries = [[*entry[:3], len(entry.paths)] for entry in self.catalogue.entries]
         paths = [path for entry in self.catalogue.entries for path in entry.paths]
-        found = file_corpus.file_fingerprint(file_corpus.corpus_root(self.root), paths)
-        return {"on_error": self.on_error, "entries": entries, "files": found}
+        fingerprints = file_corpus.file_fingerprint(file_corpus.corpus_root(self.root), paths)
+        return {"on_error": self.on_error, "entries": entries, "files": fingerprints}
 
     def recordings(self, done: Collection[str] = ()) -> Iterator[Recording]:
         waiting = [entry for entry in self.catalogue.entries if entry.name not in done]

@@ -100,16 +100,16 @@ def _list_table(
     """One table's mixtures; adds its recordings to `entries`."""
     parts = [f"source_{number + 1}" for number in range(num_sources)] + ["noise"] * noise
     for line, row in enumerate(_read(path, num_sources, noise), start=2):
-        own = []
+        recordings = []
         for part in parts:
             name, file = row[f"{part}_path"], root / row[f"{part}_path"]
             whose = "" if part == "noise" else row.get(f"{part}_speaker") or speaker(file)
-            own.append(entries.setdefault((file, split), Entry(f"{split}:{name}", whose, split, (file,))).name)
+            recordings.append(entries.setdefault((file, split), Entry(f"{split}:{name}", whose, split, (file,))).name)
         yield ListedMixture(
             name=row["mixture_ID"],
-            sources=tuple(own[:num_sources]),
+            sources=tuple(recordings[:num_sources]),
             gains=tuple(_gain(path, line, row, f"{part}_gain") for part in parts),
-            noise=own[-1] if noise else None,
+            noise=recordings[-1] if noise else None,
             file=root / row["mixture_path"] if row.get("mixture_path") else None,
         )
 

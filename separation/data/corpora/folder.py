@@ -118,9 +118,9 @@ class FolderCorpus(file_corpus.FileCorpus):
         folders = sorted(path for path in self._base.iterdir() if path.is_dir() and not path.name.startswith("."))
         speakers = {folder.name: paths for folder in folders if (paths := self._files_of(folder))}
         if len(speakers) < 2:
-            found = f"only one speaker ({', '.join(speakers)})" if speakers else "no speaker"
+            who = f"only one speaker ({', '.join(speakers)})" if speakers else "no speaker"
             raise InputError(
-                f"data.root={self.root}: holds {found}; expected one sub-folder with audio files for each of at least"
+                f"data.root={self.root}: holds {who}; expected one sub-folder with audio files for each of at least"
                 " two speakers, as in root/anna/*.wav and root/bert/*.wav"
             )
         file_corpus.check_held_out(self.held_out, speakers)

@@ -85,9 +85,9 @@ class MixtureTree(NamedTuple):
 
     def _files(self, folder: Path) -> list[str]:
         """Names of the mixtures' files, which every part has."""
-        found = {part: _names(folder / part) for part in (*self.parts, self.mixture)}
-        names = set().union(*found.values())
-        missing = [folder / part / name for part, there in found.items() for name in sorted(names - there)]
+        files = {part: _names(folder / part) for part in (*self.parts, self.mixture)}
+        names = set().union(*files.values())
+        missing = [folder / part / name for part, there in files.items() for name in sorted(names - there)]
         if missing:
             raise InputError(
                 f"{folder}: a part of it is missing: there is no {file_corpus.named(missing, ', ')}; generate it again"
