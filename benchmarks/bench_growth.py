@@ -53,7 +53,7 @@ class StepLog(Interruption):
         return super().asked()
 
     def seconds(self) -> list[float]:
-        """Of each step but the first."""
+        """How long each step but the first took."""
         return [end - start for start, end in pairwise(self.times)]
 
 

@@ -74,7 +74,7 @@ class Bench:
 
 
 def num_bytes(state: Any) -> int:
-    """Of all numbers in a state dict."""
+    """What all numbers in a state dict take."""
     if isinstance(state, Tensor):
         return state.nbytes
     if isinstance(state, dict | list | tuple):

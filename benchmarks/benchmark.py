@@ -27,7 +27,7 @@ def settings(doc: str | None, name: str) -> tuple[DictConfig, list[str]]:
 
 
 def seconds(function: Callable[[], object], device: torch.device | None = None) -> float:
-    """Of one call, until the device is done."""
+    """How long one call takes, until the device is done."""
     start = time.perf_counter()
     function()
     if device is not None and device.type == "cuda":

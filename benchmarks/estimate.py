@@ -30,7 +30,7 @@ from separation.runs.summaries import table
 from separation.training.step import batch_loss
 
 BYTES_A_STEP = 390
-"""Of steps.csv and TensorBoard's events."""
+"""What steps.csv and TensorBoard's events grow by."""
 CHECKPOINTS, ADAM = 2, 3
 """best.pt and last.pt; a parameter and its two moments."""
 
@@ -51,7 +51,7 @@ class NoiseStore:
 
 
 def median_seconds(function: Callable[[], object], step: Step, duration: float) -> float:
-    """Of as many calls as take so long, three at least; one more warms up."""
+    """The median over as many calls as take so long, three at least; one more warms up."""
     function()
     times: list[float] = []
     end = time.perf_counter() + duration

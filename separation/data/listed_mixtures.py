@@ -98,7 +98,7 @@ class ListedMixtures(MixtureList):
         return self._levels[row.name]
 
     def _rms(self, row: ListedMixture, name: str) -> float:
-        """Of the part of a recording that belongs to a mixture."""
+        """RMS of the part of a recording that belongs to a mixture."""
         utterance = self._recordings[name]
         if row.span is None:
             return utterance.rms

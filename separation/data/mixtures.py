@@ -49,7 +49,7 @@ class Mixing:
         return None if self.rms is None else self.rms * self.num_sources**0.5
 
     def length(self, lengths: Sequence[int]) -> int:
-        """Of a whole mixture of sources of some lengths."""
+        """Length of a whole mixture of sources of some lengths."""
         return min(lengths) if self.mode == "min" else max(lengths)
 
 

@@ -170,7 +170,7 @@ def _remove_partials(folder: Path, name: str) -> None:
 
 
 def _build(folder: Path, source: str, corpus: Corpus) -> None:
-    """Builds a store; an interrupted build is gone on with, a failed one leaves nothing."""
+    """Builds a store. An interrupted build resumes; a failed one leaves nothing."""
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         writer = StoreWriter(partial)

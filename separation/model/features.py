@@ -123,7 +123,7 @@ class Features:
     stft: Stft
     """The transform that they come from."""
     noise_stft: Tensor | None = None
-    """Of what is in the mixture beside the sources: complex, shape (batch, frame, frequency)."""
+    """Spectrum of what is in the mixture beside the sources: complex, shape (batch, frame, frequency)."""
 
     @cached_property
     def mixture_stft(self) -> Tensor:
@@ -162,7 +162,7 @@ class Features:
         return (loudest.unsqueeze(-1) == torch.arange(self.sources.shape[1], device=loudest.device)).to(self.sources)
 
     def scaled(self, factor: float) -> "Features":
-        """Of signals that are `factor` times as large."""
+        """The features of signals that are `factor` times as large."""
         noise = None if self.noise_stft is None else factor * self.noise_stft
         return Features(factor * self.sources, factor * self.source_stfts, self.stft, noise)
 

@@ -44,7 +44,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
-        raise InputError(f"{path}: holds objects that a checkpoint never holds, so it isn't opened") from error
+        raise InputError(f"{path}: contains pickled objects, which a checkpoint never does; refusing to load it") from error
     except Exception as error:  # whatever a damaged file makes the reader do
         raise InputError(f"{path}: is damaged or cut short; use another checkpoint or train again") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:

@@ -98,7 +98,7 @@ class RecordedSteps:
         return size, change / (0.5 * size) if size else math.nan  # NaN: the step was left out
 
     def _gradient(self, batch: Batch, parameters: list[Tensor], states: list[Tensor]) -> list[Tensor]:
-        """Of the loss at some parameters, with the step's dropout masks."""
+        """Gradient of the loss at some parameters, with the step's dropout masks."""
         self._set(parameters)
         restore_random_states(states, self.parts.device)
         loss = batch_loss(self.parts, self.parts.network, batch)

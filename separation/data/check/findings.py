@@ -140,7 +140,7 @@ def duplicate_findings(utterances: Iterable[Utterance]) -> list[Finding]:
 
 
 def shared_speakers(utterances: Iterable[Utterance]) -> dict[tuple[str, str], list[str]]:
-    """Of every two splits that have speakers those who are in both, sorted."""
+    """The speakers that any two splits share, sorted; splits without speakers are left out."""
     speakers: dict[str, set[str]] = defaultdict(set)
     for utterance in utterances:
         if utterance.speaker:

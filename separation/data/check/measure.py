@@ -199,10 +199,10 @@ def noise_floor(samples: np.ndarray, sample_rate: int) -> float:
 
 
 def rms(samples: np.ndarray) -> float:
-    """Of shape (time,)."""
+    """Root mean square of samples, shape (time,)."""
     return math.sqrt(np.square(samples, dtype=np.float64).mean())
 
 
 def decibels(ratio: float) -> float:
-    """Of a ratio of amplitudes."""
+    """A ratio of amplitudes in dB."""
     return max(LEAST_DB, 20 * math.log10(ratio)) if ratio > 0 else LEAST_DB

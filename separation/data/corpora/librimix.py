@@ -23,7 +23,7 @@ TRAIN_SUBSETS = ("train-100", "train-360")
 
 
 def speakers_of(name: str) -> Sequence[str]:
-    """Of `{speaker}-{chapter}-{number}_{speaker}-{chapter}-{number}`."""
+    """The speakers in a name such as `{speaker}-{chapter}-{number}_{speaker}-{chapter}-{number}`."""
     return [speaker_of(Path(utterance)) for utterance in name.split("_")]
 
 

@@ -19,7 +19,7 @@ from separation.errors import InputError, check_count, check_number
 
 VOCALS, DRUMS, BASS, OTHER = STEMS = ("vocals", "drums", "bass", "other")
 STREAMS = {"mixture": 0, DRUMS: 1, BASS: 2, OTHER: 3, VOCALS: 4}
-"""Of a .stem.mp4."""
+"""The audio streams of a .stem.mp4."""
 SOURCES: dict[int, dict[str, tuple[str, ...]]] = {
     2: {VOCALS: (VOCALS,), "accompaniment": (DRUMS, BASS, OTHER)},
     4: {stem: (stem,) for stem in STEMS},
@@ -41,7 +41,7 @@ VALIDATION_TRACKS = (
     "Meaxic - Take A Step",
     "Traffic Experiment - Sirens",
 )
-"""Of the 100 training tracks, by convention."""
+"""Those of the 100 training tracks that validate, by convention."""
 
 
 @dataclass(frozen=True, kw_only=True)

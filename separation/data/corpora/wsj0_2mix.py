@@ -15,7 +15,7 @@ SPLITS = {TRAIN: ["tr"], VALID: ["cv"], TEST: ["tt"]}
 
 
 def speakers_of(name: str) -> Sequence[str]:
-    """Of `{utterance}_{level}_{utterance}_{level}`: the first three letters of an utterance are its speaker."""
+    """The speakers in a name such as `{utterance}_{level}_{utterance}_{level}`: an utterance's first three letters."""
     return [utterance[:3] for utterance in name.split("_")[::2]]
 
 
