@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradclip import Chain, ClipResult
+from gradclip import Chain, ClipResult, FixedClip
 from strategies import gradients_of, make, named_parameters, random_gradients, set_gradients
 from test_rivals import norm_of
 
@@ -125,6 +125,15 @@ def test_a_chain_is_one_strategy_after_the_other():
         second.clip_(apart)
         for one, two in zip(gradients_of(together), gradients_of(apart), strict=True):
             np.testing.assert_allclose(one, two, rtol=1e-12)
+
+
+@pytest.mark.parametrize("max_norms", [(1.0, 2.0), (2.0, 1.0)])
+def test_a_chains_threshold_is_the_smallest_of_its_members(max_norms):
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([3.0, 4.0])
+    result = Chain(map(FixedClip, max_norms)).clip_(parameter)
+    assert (result.grad_norm, result.threshold) == (5.0, 1.0) and result.coefficient == pytest.approx(0.2)
+    torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.8]))
 
 
 def test_behind_a_skipped_step_a_chain_records_nothing():
