@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from gradclip import AutoClip, Clipper
+from gradclip import AutoClip, Clipper, ClipResult, NoClip
+from gradclip.gradients import Gradients
 
 STEPS, ACCUMULATE, LEARNING_RATE = 12, 2, 0.05
 
@@ -34,6 +35,13 @@ class Regression(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         return {"loss": nn.functional.mse_loss(self.layers(x), y)}
+
+
+class Skip(NoClip):
+    """Leaves out every step."""
+
+    def _clip(self, grads: Gradients) -> ClipResult:
+        return ClipResult(grads.norm, should_step=False)
 
 
 def batches() -> Iterator[dict[str, Tensor]]:
@@ -106,6 +114,10 @@ def test_lightning(tmp_path: Path, plain):
     resumed = AutoClip(p=25)
     trainer = fit(resumed, STEPS, tmp_path / "half.ckpt")
     assert len(history(resumed)) == STEPS and history(resumed)[:5] == pytest.approx(plain[0][:5])
+    skipped = fit(Skip(), 2).module.model
+    assert all(
+        torch.equal(got, want) for got, want in zip(skipped.parameters(), Regression().parameters(), strict=True)
+    )
     with pytest.raises(ValueError, match="gradient_clip_val: expected None beside ClipCallback, got 1.0"):
         fit(AutoClip(), 1, gradient_clip_val=1.0)
 
