@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from gradclip import AutoClip, Clipper
+from gradclip import AutoClip, Clipper, ClipResult, NoClip
+from gradclip.gradients import Gradients
 
 STEPS, ACCUMULATE, LEARNING_RATE = 12, 2, 0.05
 
@@ -36,8 +37,20 @@ class Regression(nn.Module):
         return {"loss": nn.functional.mse_loss(self.layers(x), y)}
 
 
+class Skip(NoClip):
+    """Leaves out every step."""
+
+    def _clip(self, grads: Gradients) -> ClipResult:
+        return ClipResult(grads.norm, should_step=False)
+
+
 def batches() -> Iterator[dict[str, Tensor]]:
     return iter(DataLoader(Rows(), batch_size=1))
+
+
+def autoclip() -> AutoClip:
+    """As AutoClip(p=25), but it needs the parameters' names."""
+    return AutoClip(p=25, groups={"all": ["*"]})
 
 
 def history(clipper: Clipper) -> list[float]:
@@ -47,13 +60,13 @@ def history(clipper: Clipper) -> list[float]:
 @pytest.fixture(scope="module")
 def plain() -> tuple[list[float], list[Tensor]]:
     """Norms and parameters of a plain loop, with clipping by hand once per optimizer step."""
-    model, clipper = Regression(), AutoClip(p=25)
+    model, clipper = Regression(), autoclip()
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     clipped = 0
     for position, batch in enumerate(batches()):
         (model(**batch)["loss"] / ACCUMULATE).backward()
         if (position + 1) % ACCUMULATE == 0:
-            clipped += clipper.clip_(model.parameters()).clipped
+            clipped += clipper.clip_(model.named_parameters()).clipped
             optimizer.step()
             optimizer.zero_grad()
     assert 3 < clipped < STEPS
@@ -64,6 +77,13 @@ def check(clipper: Clipper, model: nn.Module, plain: tuple[list[float], list[Ten
     torch.testing.assert_close(torch.tensor(history(clipper)), torch.tensor(plain[0]))
     for got, want in zip(model.parameters(), plain[1], strict=True):
         torch.testing.assert_close(got.detach(), want)
+
+
+def check_metrics(metrics: dict[str, Tensor | float], norms: list[float]) -> None:
+    threshold = torch.tensor(norms, dtype=torch.float64).quantile(0.25).item()
+    assert metrics["train/grad_norm"] == pytest.approx(norms[-1])
+    assert metrics["train/clip_threshold"] == pytest.approx(threshold)
+    assert metrics["train/clip_coefficient"] == pytest.approx(min(1.0, threshold / norms[-1]))
 
 
 @pytest.mark.slow
@@ -98,14 +118,18 @@ def test_lightning(tmp_path: Path, plain):
         trainer.module = module
         return trainer
 
-    whole = AutoClip(p=25)
+    whole = autoclip()
     trainer = fit(whole, STEPS)
     check(whole, trainer.module.model, plain)
-    assert trainer.callback_metrics["train/grad_norm"] == pytest.approx(plain[0][-1])
-    fit(AutoClip(p=25), 5).save_checkpoint(tmp_path / "half.ckpt")
-    resumed = AutoClip(p=25)
+    check_metrics(trainer.callback_metrics, plain[0])
+    fit(autoclip(), 5).save_checkpoint(tmp_path / "half.ckpt")
+    resumed = autoclip()
     trainer = fit(resumed, STEPS, tmp_path / "half.ckpt")
     assert len(history(resumed)) == STEPS and history(resumed)[:5] == pytest.approx(plain[0][:5])
+    skipped = fit(Skip(), 2).module.model
+    assert all(
+        torch.equal(got, want) for got, want in zip(skipped.parameters(), Regression().parameters(), strict=True)
+    )
     with pytest.raises(ValueError, match="gradient_clip_val: expected None beside ClipCallback, got 1.0"):
         fit(AutoClip(), 1, gradient_clip_val=1.0)
 
@@ -142,7 +166,7 @@ def test_hugging_face_trainer(tmp_path: Path, plain, monkeypatch: pytest.MonkeyP
         trainer.train(resume_from_checkpoint=resume)
         return model
 
-    whole, resumed = AutoClip(p=25), AutoClip(p=25)
+    whole, resumed = autoclip(), autoclip()
     check(whole, train(whole), plain)
     half = tmp_path / "out/checkpoint-4"
     assert len(torch.load(half / "clipper.pt", weights_only=True)["history"]["all"]) == 4
@@ -164,7 +188,7 @@ def test_accelerate(tmp_path: Path, plain):
         model = Regression()
         optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
         model, optimizer = accelerator.prepare(model, optimizer)
-        clipper = AutoClip(p=25)
+        clipper = autoclip()
         return accelerator, model, optimizer, clipper, adapter.attach(clipper, accelerator, optimizer, model)
 
     def train(accelerator, model, optimizer, rows: list[dict[str, Tensor]]) -> None:
@@ -208,7 +232,7 @@ def test_ignite(tmp_path: Path, plain):
         model = Regression()
         optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
         engine = ignite_engine.Engine(ignite_update(model, optimizer))
-        clipper = AutoClip(p=25)
+        clipper = autoclip()
         adapter.attach(clipper, engine, optimizer, model)
         return engine, {"model": model, "optimizer": optimizer, "clipper": clipper}
 
@@ -218,7 +242,7 @@ def test_ignite(tmp_path: Path, plain):
     handlers.Checkpoint(objects, handlers.DiskSaver(str(tmp_path), require_empty=False))(engine)
     engine.run(rows[8:])
     check(objects["clipper"], objects["model"], plain)
-    assert engine.state.metrics["train/grad_norm"] == pytest.approx(plain[0][-1])
+    check_metrics(engine.state.metrics, plain[0])
     engine, objects = parts()
     state = torch.load(next(tmp_path.glob("*.pt")), weights_only=True)
     handlers.Checkpoint.load_objects(objects, state)

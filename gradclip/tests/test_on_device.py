@@ -62,13 +62,14 @@ def test_zero_and_non_finite_norms_leave_a_full_history_as_it_is():
 
 
 def test_a_moved_model_takes_its_history_along():
-    clipper, parameters = AutoClipOnDevice(capacity=5), on("cpu")
+    clipper, parameters, norms = AutoClipOnDevice(capacity=5), on("cpu"), []
     for gradients in random_gradients(8):
         set_on(parameters, gradients)
-        clipper.clip_(parameters)
+        norms.append(clipper.clip_(parameters).grad_norm)
     before = clipper.state_dict()["history"]
+    assert before.tolist() == norms[-5:]  # in their order of arrival
     clipper._move_to(torch.device("cpu"))
-    assert torch.equal(clipper.state_dict()["history"], before) and len(before) == 5
+    assert torch.equal(clipper.state_dict()["history"], before)
 
 
 def test_what_it_cannot_do_is_refused():

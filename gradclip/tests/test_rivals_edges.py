@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradclip import Chain, ClipResult
+from gradclip import Chain, ClipResult, FixedClip
 from strategies import gradients_of, make, named_parameters, random_gradients, set_gradients
 from test_rivals import norm_of
 
@@ -40,12 +40,9 @@ def test_skip_spikes_leaves_out_norms_above_six_sigma_of_the_last_log_norms():
         norm = norm_of(*gradients) * scale
         result = clipper.clip_(parameters)
         logs = np.log(norms[-128:])
-        expected = True
-        if len(logs) >= 64:
-            threshold = np.mean(logs) + 6 * np.std(logs, ddof=1)
-            assert math.log(result.threshold) == pytest.approx(threshold, rel=1e-12)
-            expected = math.log(norm) <= threshold
-        assert result.should_step == expected and result.coefficient == 1
+        threshold = np.mean(logs) + 6 * np.std(logs, ddof=1) if len(logs) >= 64 else math.inf
+        assert math.log(result.threshold) == pytest.approx(threshold, rel=1e-12)
+        assert result.should_step == (math.log(norm) <= threshold) and result.coefficient == 1
         skipped += not result.should_step
         norms.append(norm)
     assert skipped >= 2
@@ -61,11 +58,14 @@ def test_a_lasting_change_of_level_is_accepted_after_a_few_skipped_steps():
     assert all(outcomes[:150]) and not outcomes[150] and all(outcomes[160:])
 
 
-def test_constant_norms_have_no_spikes():
-    clipper, parameter = make("skip_spikes"), torch.nn.Parameter(torch.zeros(3))
-    for step in range(1000):
-        parameter.grad = torch.full((3,), 5.0 * (1 + 1e-7 * (step % 3)))
-        assert clipper.clip_([parameter]).should_step
+def test_constant_norms_have_no_spikes_below_six_thousandths():
+    clipper, parameter = make("skip_spikes"), torch.nn.Parameter(torch.zeros(1))
+    for norm, steps in [(5.0, True)] * 100 + [(5.025, True), (5.05, False)]:
+        parameter.grad = torch.tensor([norm])
+        result = clipper.clip_([parameter])
+        assert result.should_step == steps
+    mean = math.log(5) + math.log(1.005) / 101
+    assert result.threshold == pytest.approx(math.exp(mean + 6 * 0.001), rel=1e-7)
     with pytest.raises(ValueError, match="k: expected a finite number > 0, got inf"):
         make("skip_spikes", k=math.inf)
 
@@ -125,6 +125,15 @@ def test_a_chain_is_one_strategy_after_the_other():
         second.clip_(apart)
         for one, two in zip(gradients_of(together), gradients_of(apart), strict=True):
             np.testing.assert_allclose(one, two, rtol=1e-12)
+
+
+@pytest.mark.parametrize("max_norms", [(1.0, 2.0), (2.0, 1.0)])
+def test_a_chains_threshold_is_the_smallest_of_its_members(max_norms):
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([3.0, 4.0])
+    result = Chain(map(FixedClip, max_norms)).clip_(parameter)
+    assert (result.grad_norm, result.threshold) == (5.0, 1.0) and result.coefficient == pytest.approx(0.2)
+    torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.8]))
 
 
 def test_behind_a_skipped_step_a_chain_records_nothing():

@@ -18,8 +18,8 @@ class State:
         strategy: the class that it must be of.
 
     Raises:
-        ValueError: it is another strategy's, or of another version of this library; so do all methods, naming the
-            field, where its value doesn't fit.
+        ValueError: it is another strategy's, or another version's of this library. All methods raise it, with the
+            field's name, where a value is missing or doesn't fit.
     """
 
     def __init__(self, values: object, strategy: str) -> None:
