@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark import seconds, write_results
-from gradclip.percentile import StreamingPercentile
 from torch import nn
 from tqdm import tqdm
 
 from gradclip import AutoClip
+from gradclip.percentile import StreamingPercentile
 from separation.app.command import entry_point
 from separation.errors import InputError
 from separation.model.networks import mask_inference, num_parameters
