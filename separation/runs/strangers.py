@@ -1,0 +1,126 @@
+"""What is checked of files that may come from a stranger, at the door of evaluate, separate and resume.
+
+A run folder is data, not code: whoever opens one runs nothing that it brings along, builds nothing but this project's
+classes, writes nowhere but into it, and needs no more memory than its files are large. `read_settings` guards
+config.yaml, `check_targets` what its settings build, `check_archive` checkpoints (which `torch.load` then opens with
+weights_only), `check_links` what is written.
+"""
+
+import inspect
+import json
+import re
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from separation.errors import InputError
+
+GROUPS = ("data", "model", "clip", "optimizer", "trainer", "evaluation", "mixing", "stft")
+VALUES = (
+    *("seed", "device", "threads", "run_dir", "experiment", "choices", "overrides"),
+    *("loss_scale", "magnitude_scale"),
+)
+"""The keys of a run's settings."""
+ALLOWED_TARGETS = {
+    "data": "separation.data.corpora.",
+    "mixing": "separation.data.mixtures.Mixing",
+    "stft": "separation.model.features.Stft",
+    "model.network": "separation.model.networks.",
+    "model.loss": "separation.model.losses.",
+    "model.separator": "separation.model.separators.",
+    "clip": "gradclip.",
+    "optimizer": "torch.optim.",
+    "trainer": "separation.training.trainer.Trainer",
+    "evaluation": "separation.evaluation.evaluator.EvaluationSettings",
+}
+"""What the settings under each key may build."""
+CHAIN = "gradclip.chain.Chain"
+LARGEST_CONFIG = 1_000_000
+"""In bytes."""
+
+
+def read_settings(path: Path) -> DictConfig:
+    """A run's saved settings.
+
+    Raises:
+        InputError: they are no plain values under known keys. References (YAML's aliases, OmegaConf's interpolations)
+            and Hydra's own keys could make a small file large, read the environment, or fetch other files.
+    """
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise InputError(f"{path}: is larger than {LARGEST_CONFIG} bytes; restore it or train again")
+        text = path.read_text(encoding="utf-8")
+        aliases = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
+        if aliases or "${" in text or "@package" in text:
+            raise InputError(f"{path}: holds references (${{...}}, *..., @package); a run's settings have none")
+        config = OmegaConf.create(text)
+    except InputError:
+        raise
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: can't be read ({reason}); restore it or train again") from error
+    settings = config if isinstance(config, DictConfig) else OmegaConf.create({})
+    missing = [key for key in GROUPS if not isinstance(settings.get(key), DictConfig)]
+    unknown = sorted(str(key) for key in settings if key not in (*GROUPS, *VALUES))
+    if missing or unknown:
+        what = ", ".join(unknown) or f"no {', '.join(sorted(missing))}"
+        raise InputError(f"{path}: holds no settings of a run ({what}); restore it or train again")
+    return settings
+
+
+def check_targets(config: DictConfig) -> None:
+    """Raises InputError unless the settings under each key build one thing, and that of the key's own kind."""
+    for key, prefix in ALLOWED_TARGETS.items():
+        node = OmegaConf.select(config, key)
+        if isinstance(node, DictConfig):
+            _check_target(OmegaConf.to_container(node, resolve=True), key, prefix)
+
+
+def _check_target(node: Any, key: str, prefix: str) -> None:
+    """As `check_targets`, for plain settings; a chain of clippers has members of its own kind."""
+    target = str(node.pop("_target_", None))
+    if not _is_allowed(target, prefix):
+        hint = ""
+        if target.startswith("separation."):
+            hint = "; this version has no such name: the run may come from an earlier one than 0.1, or from a later one"
+        raise InputError(f"{key}._target_={target}: expected a choice of {prefix}; see conf/{hint}")
+    if target == CHAIN and isinstance(node.get("clippers"), dict):
+        for name, member in node.pop("clippers").items():
+            if not isinstance(member, dict):
+                raise InputError(f"{key}.clippers.{name}={member}: expected settings with a _target_")
+            _check_target(member, f"{key}.clippers.{name}", prefix)
+    if re.search(r'"_\w+_": ', json.dumps(node, default=str)):
+        raise InputError(f"{key}: keys with underscores at both ends, such as _args_, are not allowed below it")
+
+
+def _is_allowed(target: str, prefix: str) -> bool:
+    """Whether a name leads to a class (or a network's builder) that a module with this prefix defines itself."""
+    if not target.startswith(prefix):
+        return False
+    try:
+        thing = get_object(target)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    kind = inspect.isfunction(thing) if prefix == ALLOWED_TARGETS["model.network"] else inspect.isclass(thing)
+    return kind and f"{thing.__module__}.{thing.__name__}".startswith(prefix)
+
+
+def check_archive(path: Path) -> None:
+    """Raises ValueError (or what zipfile raises) for a checkpoint that is larger inside than outside, which is meant to
+    fill the memory: torch doesn't compress."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise ValueError("the archive is compressed, or its entries overlap")
+
+
+def check_links(paths: Iterable[Path]) -> None:
+    """Raises InputError where what a run writes would be written somewhere else."""
+    for path in paths:
+        if path.is_symlink():
+            raise InputError(f"{path}: is a link; a run writes into its own folder only, so remove it")
