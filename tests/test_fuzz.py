@@ -20,13 +20,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from separation.app.assembly import ALLOWED_TARGETS, build, build_parts
+from separation.app.assembly import build, build_parts
 from separation.app.command import USER_ERRORS, sentence
 from separation.app.settings import compose_config, run_config
 from separation.data import audio
 from separation.errors import InputError
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
+from separation.runs.strangers import ALLOWED_TARGETS
 from separation.runs.summaries import find_runs, load_summary, runs_table
 from separation.studies.run_figures import read_columns, training_figure
 from separation.training.counters import Progress
