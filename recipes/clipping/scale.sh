@@ -19,4 +19,4 @@ for scales in "trainer.loss_scale=1.220703125e-4,1.0,8192.0" "trainer.magnitude_
     sweep '${hydra:runtime.choices.clip}_'"$name" "${settings[@]}" clip=none,autoclip,zclip,adagc
     sweep 'fixed${clip.max_norm}_'"$name" "${settings[@]}" clip=fixed clip.max_norm="${max_norm:-1e-5,1e-4,1e-3}"
 done
-finish compare_scales.py
+finish scales

@@ -1,5 +1,6 @@
 """Figure 1 of the paper: training dynamics without clipping and with AutoClip, whole or growing with training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from separation.errors import InputError
 from separation.runs.atomic_files import replacing
 from separation.runs.run_folder import RunFolder
+from separation.runs.summaries import load_summary, table
 from separation.studies.run_figures import read_columns
 from separation.training.dynamics import COLUMNS
 
@@ -76,6 +78,19 @@ def load_dynamics(folder: RunFolder, name: str) -> Dynamics:
         values = columns[key]
         columns[key] = np.log10(np.where(np.isfinite(values) & (values > 0), values, np.nan))
     return Dynamics(name, *(columns[key] for key in COLUMN_FIELDS))
+
+
+def dynamics_table(runs: Sequence[Dynamics], folders: Sequence[RunFolder]) -> str:
+    """What the paper says of runs in numbers."""
+    rows = []
+    for run, folder in zip(runs, folders, strict=True):
+        summary = load_summary(folder)
+        score = f"{summary['si_sdr']:.2f}" if summary else "-"
+        settled = run.step_size[len(run.step_size) // 4 :]
+        rows.append(
+            [run.name, f"{run.correlation:.2f}", *(f"{np.var(x):.2g}" for x in (run.step_size, settled)), score]
+        )
+    return table(["run", "r", "step size's variance", "after the first quarter", "test SI-SDR [dB]"], rows)
 
 
 def dynamics_figure(unclipped: Dynamics, clipped: Dynamics) -> Figure:
