@@ -1,5 +1,6 @@
 """Table 1: what it says of known scores, and what it refuses."""
 
+import math
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import scipy.stats
 from conftest import BLANK_RUN, ROOT, STUDIES, TINY, run_program
 
 from separation.errors import InputError
@@ -62,6 +64,17 @@ def test_the_claims_interval_is_over_seeds():
     assert table1(papers()).claim((10,))[0].value == pytest.approx((0.6 + 0.2 + 1.7 + 0.4 + 2.1) / 5)
     expected = mean([(0.6 + seed + 0.4 + 1.8 + 0.4 + 2.1) / 5 for seed in SEEDS])
     assert claim.value == pytest.approx(expected.value) and claim.half_width == pytest.approx(expected.half_width)
+
+
+def test_the_rank_correlation_is_spearmans():
+    """Ties share their mean rank; a percentile without runs doesn't count; equal scores have no ranks."""
+    scores = {0: 3.0, 1: 1.0, 10: 2.0, 25: 2.0, 100: 9.0}
+    study = table1([row("waveform", p, 0, score) for p, score in scores.items()])
+    theirs = [PAPER[p][list(MODELS).index("waveform")] for p in scores]
+    expected = scipy.stats.spearmanr(list(scores.values()), theirs).statistic
+    assert study.rank_correlation("waveform") == pytest.approx(expected)
+    assert math.isnan(table1([row("waveform", p, 0, 1.0) for p in scores]).rank_correlation("waveform"))
+    assert math.isnan(study.rank_correlation("chimera"))
 
 
 def test_missing_cells_are_shown_as_missing():

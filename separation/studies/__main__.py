@@ -81,18 +81,24 @@ def study(name: str, paths: list[Path], mixed: bool, output: Path | None) -> Non
 
 def draw_dynamics(unclipped: RunFolder, clipped: RunFolder, output: Path) -> None:
     """Draws two runs' dynamics, and prints what the paper says of them in numbers."""
-    from separation.studies.dynamics import dynamics_animation, dynamics_figure, dynamics_table, load_dynamics
+    from separation.studies.dynamics import (
+        dynamics_animation,
+        dynamics_figure,
+        dynamics_table,
+        is_clipped,
+        load_dynamics,
+    )
 
     if output.suffix not in (*PICTURES, ".gif"):
         raise InputError(f"--output {output}: expected a file with suffix {', '.join(PICTURES)} or .gif")
-    runs = load_dynamics(unclipped, "no clipping"), load_dynamics(clipped, "AutoClip")
-    if runs[0].is_clipped:
+    runs = load_dynamics(unclipped), load_dynamics(clipped)
+    if is_clipped(runs[0]):
         raise InputError(f"{unclipped.path}: its gradients are clipped; give the run without clipping first")
     print(dynamics_table(runs, (unclipped, clipped)))
     if output.suffix == ".gif":
-        dynamics_animation(output, *runs)
+        dynamics_animation(output, runs)
     else:
-        save(dynamics_figure(*runs), output)
+        save(dynamics_figure(runs), output)
     print(output)
 
 

@@ -33,11 +33,3 @@ def mean(values: Sequence[float]) -> Mean:
     if count > 1:
         half_width = float(scipy.stats.t.ppf(0.975, count - 1) * np.std(known, ddof=1) / count**0.5)
     return Mean(float(np.mean(known)) if count else float("nan"), half_width, count, len(values) - count)
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's, ties sharing their mean rank; NaN where all values of one are equal."""
-    ranks = [scipy.stats.rankdata(values) for values in (first, second)]
-    if any(np.ptp(rank) == 0 for rank in ranks):
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])

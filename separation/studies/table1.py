@@ -7,7 +7,7 @@ import pandas as pd
 
 from separation.errors import InputError
 from separation.studies.comparing import Scores, check_alike, shared_settings
-from separation.studies.intervals import Mean, mean, rank_correlation
+from separation.studies.intervals import Mean, mean
 from separation.studies.report import Report
 
 MODELS = {
@@ -69,9 +69,8 @@ class Table1:
     def rank_correlation(self, model: str) -> float:
         """Spearman's between our column and the paper's, over the percentiles that both have."""
         column = list(MODELS).index(model)
-        ours = {p: self.scores.mean(model, p) for p in PAPER}
-        pairs = [(value.value, PAPER[p][column]) for p, value in ours.items() if value.num_values]
-        return rank_correlation(*zip(*pairs, strict=True)) if len(pairs) > 2 else math.nan
+        pairs = [(self.scores.mean(model, p).value, row[column]) for p, row in PAPER.items()]
+        return float(pd.DataFrame(pairs).dropna().rank().corr(min_periods=3).iloc[0, 1])
 
     def gain(self, model: str, clipped: tuple[int, ...] = CLIPPED) -> pd.Series | None:
         """What clipping brings a loss over p = 100, in dB by seed, at the best of some percentiles (the series' name)
