@@ -190,6 +190,7 @@ def test_the_command_reads_tables(tmp_path):
         ({"si_sdr": ""}, "si_sdr: expected a number, got ''"),
         ({"si_sdr": "nan"}, "si_sdr: expected a number, got 'nan'"),
         ({"seed": "1" + "0" * 400}, "seed: expected a whole number, got '10000"),
+        ({"clip.p": "ten"}, "line 2, clip.p: expected a number, got 'ten'"),
         ({"command": ""}, "line 2, command: expected a text, got ''"),
     ):
         write_table(path, pd.DataFrame([row("agc", 0, 1.0) | changes]))

@@ -24,6 +24,8 @@ SHOWN = (
     *("num_mixtures", "commit"),
 )
 """What a study says of its runs where all share it."""
+MOST_NAMED = 8
+"""Differences in an error."""
 
 
 def differences(runs: pd.DataFrame, apart: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -64,7 +66,8 @@ def check_alike(runs: pd.DataFrame, mixed: bool, apart: Sequence[str] = ()) -> l
     """
     differing = {name: ", ".join(values) for name, values in differences(runs, apart).items()}
     if differing and not mixed:
-        text = "; ".join(f"{name}: {values}" for name, values in differing.items())
+        text = "; ".join(f"{name}: {values}" for name, values in list(differing.items())[:MOST_NAMED])
+        text += f"; and {len(differing) - MOST_NAMED} others" if len(differing) > MOST_NAMED else ""
         raise InputError(f"the runs differ ({text}); choose those of one kind, or say --mixed")
     return [f"MIXED: runs differ in {name}: {values}" for name, values in differing.items()]
 

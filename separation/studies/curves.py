@@ -9,7 +9,16 @@ import pandas as pd
 from tqdm import tqdm
 
 from separation.studies.comparing import is_clipping
-from separation.studies.run_table import DAMAGE, all_runs, choices_and_settings, damaged, read_log, read_table, typed
+from separation.studies.run_table import (
+    DAMAGE,
+    all_runs,
+    check_cells,
+    choices_and_settings,
+    damaged,
+    read_log,
+    read_table,
+    typed,
+)
 
 CURVE_COLUMNS = ("model", "clip", "seed", "step", "loss", "grad_norm", "clipped_fraction")
 WINDOW = 50
@@ -31,6 +40,7 @@ def collect_curves(folders: Sequence[Path]) -> pd.DataFrame:
         try:
             settings = choices_and_settings(config)
             names = {name: settings[name] for name in settings if name in ("model", "seed") or is_clipping(name)}
+            check_cells(names)
             steps = read_log(run.steps) if run.steps.is_file() else []
             windows = [steps[i : i + WINDOW] for i in range(0, len(steps), WINDOW)]
             rows += [names | _window(window) for window in windows]

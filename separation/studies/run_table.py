@@ -28,11 +28,15 @@ RESULTS = (
     *("steps", "num_mixtures", "si_sdr", "si_sdr_improvement", "valid_loss", "clipped_fraction", "skipped_steps"),
     *("step_size_mean", "step_size_variance", "step_seconds", "training_seconds"),
 )
-MAY_BE_EMPTY = ("step_size_mean", "step_size_variance", "loss", "grad_norm")
-"""Numbers that a run without recorded dynamics, or a step that was left out, doesn't have."""
+MAY_BE_EMPTY = (
+    *("clip.p", "clip.max_norm", "trainer.loss_scale", "trainer.magnitude_scale"),
+    *("step_size_mean", "step_size_variance", "loss", "grad_norm"),
+)
+"""Numbers that a strategy, a run without recorded dynamics, or a step that was left out may not have."""
 PROVENANCE = ("commit", "date", "machine", "command")
 DIGEST = "settings"
 """A column of older tables: a checksum of the settings that have no column there."""
+NUMBERS = (*RESULTS, *MAY_BE_EMPTY)
 TEXTS = (*CHOICES, *PROVENANCE, DIGEST)
 RUN_COLUMNS = (*CHOICES, "seed", *(name for name in RESULTS if name not in MAY_BE_EMPTY), *PROVENANCE)
 """Columns that every table of runs has."""
@@ -101,16 +105,17 @@ def read_table(path: Path, columns: Sequence[str] = RUN_COLUMNS) -> pd.DataFrame
         texts = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], index_col=False)
     except (OSError, ValueError, csv.Error) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: can't be read ({reason}); `collect` writes such tables") from error
+        raise InputError(
+            f"{path}: can't be read ({reason}); python -m separation.studies collect writes such tables"
+        ) from error
     if not set(columns) <= set(texts):
         missing = ", ".join(name for name in columns if name not in texts)
         raise InputError(f"{path}: expected the columns {', '.join(columns)}; has no {missing}; collect the runs again")
-    for name in texts.columns.intersection([*columns, *MAY_BE_EMPTY]):
-        for line, text in enumerate(texts[name], start=2):
-            expected = _expected(name, text)
-            if expected:
-                cell = "" if pd.isna(text) else text
-                raise InputError(f"{path}, line {line}, {name}: expected {expected}, got {cell!r}")
+    for line, cells in enumerate(texts.to_dict("records"), start=2):
+        try:
+            check_cells(cells)
+        except ValueError as error:
+            raise InputError(f"{path}, line {line}, {error}") from error
     return typed(texts)
 
 
@@ -132,15 +137,21 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def _expected(name: str, text: Any) -> str:
-    """What a cell should hold, if it doesn't."""
-    if pd.isna(text):
-        return "" if name in MAY_BE_EMPTY else "a text" if name in TEXTS else "a number"
-    if name in TEXTS:
-        return ""
-    if name in ("seed", "step"):
-        return "" if re.fullmatch(r"-?\d{1,18}", text) else "a whole number"
-    return "" if isinstance(_value(text), float) else "a number"
+def check_cells(cells: dict[str, Any]) -> None:
+    """Raises ValueError where a cell of a row, as texts, isn't what its column holds; settings may be anything."""
+    for name, text in cells.items():
+        is_empty = pd.isna(text)
+        if name in ("seed", "step"):
+            expected = "" if not is_empty and re.fullmatch(r"-?\d{1,18}", text) else "a whole number"
+        elif name in TEXTS:
+            expected = "a text" if is_empty else ""
+        elif name in NUMBERS:
+            is_valid = name in MAY_BE_EMPTY if is_empty else isinstance(_value(text), float)
+            expected = "" if is_valid else "a number"
+        else:
+            continue
+        if expected:
+            raise ValueError(f"{name}: expected {expected}, got {'' if is_empty else text!r}")
 
 
 def typed(texts: pd.DataFrame) -> pd.DataFrame:
@@ -165,9 +176,7 @@ def _row(run: RunFolder) -> dict[str, Any] | None:
     config = run.load_config()
     try:
         cells = {**choices_and_settings(config), **_results(run, summary), **_provenance(summary["provenance"])}
-        wrong = [f"{name}: expected {_expected(name, cells[name])}" for name in RESULTS if _expected(name, cells[name])]
-        if wrong:
-            raise ValueError(wrong[0])
+        check_cells(cells)
         return cells
     except DAMAGE as error:
         raise damaged(run, error) from error

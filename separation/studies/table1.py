@@ -47,9 +47,9 @@ class Table1:
     """
 
     def __init__(self, runs: pd.DataFrame, mixed: bool = False) -> None:
-        runs = runs[(runs["clip"] == "autoclip") & runs["model"].isin(MODELS)]
-        whole = runs.reindex(columns=["clip.window", "clip.groups"]).isna().all(axis=1)
-        self.runs = runs[whole]
+        clip = runs.reindex(columns=["clip.p", "clip.window", "clip.groups"])
+        is_whole = clip["clip.p"].notna() & clip[["clip.window", "clip.groups"]].isna().all(axis=1)
+        self.runs = runs[(runs["clip"] == "autoclip") & runs["model"].isin(MODELS) & is_whole]
         if not len(self.runs):
             raise InputError("table1: no finished runs with clip=autoclip; recipes/paper/table1.sh trains them")
         self._differing = check_alike(self.runs, mixed)
