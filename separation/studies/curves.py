@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -34,7 +33,7 @@ def collect_curves(folders: Sequence[Path]) -> pd.DataFrame:
     Raises:
         InputError: there is no run, or a run's log is damaged.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, str]] = []
     for run in tqdm(all_runs(folders), desc="curves", disable=None, leave=False):
         config = run.load_config()
         try:
@@ -46,19 +45,16 @@ def collect_curves(folders: Sequence[Path]) -> pd.DataFrame:
             rows += [names | _window(window) for window in windows]
         except DAMAGE as error:
             raise damaged(run, error) from error
-    return typed(pd.DataFrame(rows, columns=None if rows else CURVE_COLUMNS))
+    return typed(rows, CURVE_COLUMNS)
 
 
-def _window(steps: Sequence[dict[str, str]]) -> dict[str, float]:
-    loss = fmean(float(step["train/loss"]) for step in steps)
-    norm = median(float(step["train/grad_norm"]) for step in steps)
-    clipped = fmean(float(step["train/clip_coefficient"]) < 1 for step in steps)
-    return {
-        "step": int(steps[-1]["step"]),
-        "loss": float(f"{loss:.5g}"),
-        "grad_norm": float(f"{norm:.4g}"),
-        "clipped_fraction": float(f"{clipped:.3g}"),
+def _window(steps: Sequence[dict[str, str]]) -> dict[str, str]:
+    values = {
+        "loss": f"{fmean(float(step['train/loss']) for step in steps):.5g}",
+        "grad_norm": f"{median(float(step['train/grad_norm']) for step in steps):.4g}",
+        "clipped_fraction": f"{fmean(float(step['train/clip_coefficient']) < 1 for step in steps):.3g}",
     }
+    return {"step": steps[-1]["step"], **{name: "" if text == "nan" else text for name, text in values.items()}}
 
 
 def load_curves(path: Path) -> pd.DataFrame:

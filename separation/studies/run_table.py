@@ -28,16 +28,16 @@ RESULTS = (
     *("steps", "num_mixtures", "si_sdr", "si_sdr_improvement", "valid_loss", "clipped_fraction", "skipped_steps"),
     *("step_size_mean", "step_size_variance", "step_seconds", "training_seconds"),
 )
-MAY_BE_EMPTY = (
-    *("clip.p", "clip.max_norm", "trainer.loss_scale", "trainer.magnitude_scale"),
-    *("step_size_mean", "step_size_variance", "loss", "grad_norm"),
-)
-"""Numbers that a strategy, a run without recorded dynamics, or a step that was left out may not have."""
 PROVENANCE = ("commit", "date", "machine", "command")
 DIGEST = "settings"
 """A column of older tables: a checksum of the settings that have no column there."""
-NUMBERS = (*RESULTS, *MAY_BE_EMPTY)
+MAY_BE_EMPTY = (
+    *("clip.p", "clip.max_norm", "trainer.loss_scale", "trainer.magnitude_scale"),
+    *("step_size_mean", "step_size_variance", "loss", "grad_norm", DIGEST),
+)
+"""What a strategy, a run without recorded dynamics, a step that was left out, or a newer table may not have."""
 TEXTS = (*CHOICES, *PROVENANCE, DIGEST)
+NUMBERS = {*RESULTS, *MAY_BE_EMPTY} - {DIGEST}
 RUN_COLUMNS = (*CHOICES, "seed", *(name for name in RESULTS if name not in MAY_BE_EMPTY), *PROVENANCE)
 """Columns that every table of runs has."""
 DAMAGE = (LookupError, TypeError, AttributeError, ValueError, OverflowError, csv.Error, OmegaConfBaseException)
@@ -76,8 +76,7 @@ def collect_runs(folders: Sequence[Path]) -> tuple[pd.DataFrame, int]:
     """
     runs = all_runs(folders)
     rows = [row for row in map(_row, tqdm(runs, desc="runs", disable=None, leave=False)) if row is not None]
-    table = typed(pd.DataFrame(rows)) if rows else pd.DataFrame(columns=RUN_COLUMNS)
-    return table, len(runs) - len(rows)
+    return typed(rows, RUN_COLUMNS), len(runs) - len(rows)
 
 
 def all_runs(folders: Sequence[Path]) -> list[RunFolder]:
@@ -102,21 +101,20 @@ def read_table(path: Path, columns: Sequence[str] = RUN_COLUMNS) -> pd.DataFrame
         InputError: it isn't there, lacks a column, or holds something else than a number where one belongs.
     """
     try:
-        texts = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], index_col=False)
+        rows = read_log(path)
     except (OSError, ValueError, csv.Error) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path}: can't be read ({reason}); python -m separation.studies collect writes such tables"
-        ) from error
-    if not set(columns) <= set(texts):
-        missing = ", ".join(name for name in columns if name not in texts)
-        raise InputError(f"{path}: expected the columns {', '.join(columns)}; has no {missing}; collect the runs again")
-    for line, cells in enumerate(texts.to_dict("records"), start=2):
+        remedy = "python -m separation.studies collect writes such tables"
+        raise InputError(f"{path}: can't be read ({error}); {remedy}") from error
+    missing = [name for name in columns if rows and name not in rows[0]]
+    if missing:
+        has_no = f"it has no {', '.join(missing)}"
+        raise InputError(f"{path}: expected the columns {', '.join(columns)}; {has_no}; collect the runs again")
+    for line, cells in enumerate(rows, start=2):
         try:
             check_cells(cells)
         except ValueError as error:
             raise InputError(f"{path}, line {line}, {error}") from error
-    return typed(texts)
+    return typed(rows, columns)
 
 
 def write_table(path: Path, table: pd.DataFrame, columns: Sequence[str] = RUN_COLUMNS) -> None:
@@ -137,38 +135,42 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def check_cells(cells: dict[str, Any]) -> None:
-    """Raises ValueError where a cell of a row, as texts, isn't what its column holds; settings may be anything."""
+def check_cells(cells: dict[str, str]) -> None:
+    """Raises ValueError where a text of a row isn't what its column holds; settings may be anything."""
+    if None in cells or None in cells.values():
+        raise ValueError("expected as many cells as there are columns")
     for name, text in cells.items():
-        is_empty = pd.isna(text)
-        if name in ("seed", "step"):
-            expected = "" if not is_empty and re.fullmatch(r"-?\d{1,18}", text) else "a whole number"
-        elif name in TEXTS:
-            expected = "a text" if is_empty else ""
-        elif name in NUMBERS:
-            is_valid = name in MAY_BE_EMPTY if is_empty else isinstance(_value(text), float)
-            expected = "" if is_valid else "a number"
-        else:
+        if not text and name in MAY_BE_EMPTY:
             continue
-        if expected:
-            raise ValueError(f"{name}: expected {expected}, got {'' if is_empty else text!r}")
+        if name in ("seed", "step") and not re.fullmatch(r"-?\d{1,18}", text):
+            raise ValueError(f"{name}: expected a whole number, got {text!r}")
+        if name in NUMBERS and not (text and isinstance(_value(text), float)):
+            raise ValueError(f"{name}: expected a number, got {text!r}")
+        if name in TEXTS and not text:
+            raise ValueError(f"{name}: expected a text, got nothing")
 
 
-def typed(texts: pd.DataFrame) -> pd.DataFrame:
-    """Cells that hold numbers as numbers."""
-    table = pd.DataFrame({name: texts[name] if name in TEXTS else texts[name].map(_value) for name in texts})
+def typed(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows of texts as a table: numbers are numbers, and empty cells NaN.
+
+    Args:
+        columns: of a table without rows.
+    """
+    cells = [{name: text if name in TEXTS and text else _value(text) for name, text in row.items()} for row in rows]
+    table = pd.DataFrame(cells) if cells else pd.DataFrame(columns=columns)
     return table.astype({name: int for name in ("seed", "step") if name in table})
 
 
-def _value(text: Any) -> Any:
+def _value(text: str) -> float | str:
+    """A finite number, NaN for nothing, or the text."""
     try:
-        number = float(text)
+        number = float(text or "nan")
     except ValueError:
         return text
-    return number if math.isfinite(number) or pd.isna(text) else text
+    return number if math.isfinite(number) or not text else text
 
 
-def _row(run: RunFolder) -> dict[str, Any] | None:
+def _row(run: RunFolder) -> dict[str, str] | None:
     """A run's cells, as texts; None where it isn't finished."""
     summary = load_summary(run)
     if summary is None or not run.epochs.is_file():
@@ -194,7 +196,7 @@ def read_log(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def choices_and_settings(config: DictConfig) -> dict[str, Any]:
+def choices_and_settings(config: DictConfig) -> dict[str, str]:
     """A run's choices, and the settings that its steps depend on by dotted name; of targets the last part."""
     [settings] = pd.json_normalize(OmegaConf.to_container(config, resolve=True)).to_dict("records")
     kept = {
@@ -226,8 +228,8 @@ def _choice(config: DictConfig, group: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.removesuffix("Loss")).lower()
 
 
-def _results(run: RunFolder, summary: dict[str, Any]) -> dict[str, Any]:
-    """Scores, and what a run's logs say; step sizes are NaN unless they were recorded."""
+def _results(run: RunFolder, summary: dict[str, Any]) -> dict[str, str]:
+    """Scores, and what a run's logs say; step sizes are empty unless they were recorded."""
     epochs, steps = read_log(run.epochs), read_log(run.steps)
     sizes = [float(row["step_size"]) for row in read_log(run.dynamics)] if run.dynamics.is_file() else []
     sizes = sizes[len(sizes) // 4 :]  # less the rise of the first steps
@@ -239,8 +241,8 @@ def _results(run: RunFolder, summary: dict[str, Any]) -> dict[str, Any]:
         "valid_loss": f"{min(float(epoch['valid/loss']) for epoch in epochs):.6g}",
         "clipped_fraction": f"{fmean(float(step['train/clip_coefficient']) < 1 for step in steps):.4f}",
         "skipped_steps": str(sum(int(float(epoch["train/skipped_steps"])) for epoch in epochs)),
-        "step_size_mean": f"{fmean(sizes):.4g}" if sizes else math.nan,
-        "step_size_variance": f"{pvariance(sizes):.4g}" if sizes else math.nan,
+        "step_size_mean": f"{fmean(sizes):.4g}" if sizes else "",
+        "step_size_variance": f"{pvariance(sizes):.4g}" if sizes else "",
         "step_seconds": f"{median(float(step['train/seconds']) for step in steps):.4g}",
         "training_seconds": f"{float(epochs[-1]['seconds']):.0f}",
     }
