@@ -5,7 +5,7 @@
 #   sweep SUBDIR key=value,...    trains; each run's folder is its cell's, without the number of steps, so that a
 #                                 larger trainer.max_steps prolongs it
 #   last_override KEY             the value that counts
-#   finish SCRIPT                 prints what python scripts/SCRIPT RUN_DIR makes of the runs, and ends
+#   finish STUDY                  prints what python -m separation.studies STUDY RUN_DIR makes of the runs, and ends
 
 begin_sweeps() {
     local default=$1 override
@@ -37,6 +37,6 @@ sweep() {
 }
 
 finish() {
-    python scripts/"$1" "$root" || status=$?
+    python -m separation.studies "$1" "$root" || status=$?
     exit "$status"
 }

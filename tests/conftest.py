@@ -11,12 +11,13 @@ import torch
 
 from separation.app.assembly import build_parts
 from separation.app.settings import compose_config
-from separation.studies.run_table import COLUMNS, TEXTS
+from separation.studies.run_table import CHOICES, PROVENANCE, RESULTS, RUN_COLUMNS
 from separation.training.processes import Processes
 from separation.training.step import TrainingParts
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parent.parent
+STUDIES = ("-m", "separation.studies")
 TINY = [
     "model.hidden_size=8",
     "model.num_layers=1",
@@ -29,8 +30,10 @@ TINY = [
     "threads=1",
 ]
 """Overrides that shrink any run to about a second."""
-BLANK_ROW = dict.fromkeys(COLUMNS, "1") | dict.fromkeys(TEXTS, "x")
-"""Of a table of runs."""
+BLANK_RUN = dict.fromkeys((*RUN_COLUMNS, *RESULTS, "model.hidden_size"), 1.0) | dict.fromkeys(
+    (*CHOICES, *PROVENANCE), "x"
+)
+"""A row of a table of runs."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,8 +65,8 @@ def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_program(program: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Runs an entry point as a user would."""
-    command = [sys.executable, str(ROOT / program), *map(str, arguments)]
+    """Runs an entry point as a user would: a script, or "-m" and a module."""
+    command = [sys.executable, program if program == "-m" else str(ROOT / program), *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, run_program
+from conftest import STUDIES, TINY, run_program
 
 from separation.errors import InputError
 from separation.runs import checkpoint
@@ -92,10 +92,10 @@ def test_the_figure_and_its_animation(make_run, tmp_path):
     settings = ["trainer.max_steps=6", "trainer.dynamics_steps=1", "clip=autoclip"]
     runs = [make_run(*settings, "clip.p=100"), make_run(*settings, "clip.p=10")]
     for name in ("figure.png", "figure.gif"):
-        result = run_program("scripts/plot_dynamics.py", *runs, tmp_path / name, cwd=tmp_path)
+        result = run_program(*STUDIES, "dynamics", *runs, "--output", tmp_path / name, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert (tmp_path / name).stat().st_size > 10_000
     rows = [line.split("  ")[0] for line in result.stdout.splitlines()]
     assert rows[2:4] == ["no clipping", "AutoClip"]
-    result = run_program("scripts/plot_dynamics.py", make_run(), make_run(), tmp_path / "x.png", cwd=tmp_path)
+    result = run_program(*STUDIES, "dynamics", make_run(), make_run(), "--output", tmp_path / "x.png", cwd=tmp_path)
     assert result.returncode == 1 and "train with trainer.dynamics_steps=20" in result.stderr

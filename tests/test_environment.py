@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import ROOT, TINY, run_program
+from conftest import ROOT, STUDIES, TINY, run_program
 
 from separation.app.assembly import build
 from separation.app.settings import run_config
@@ -198,15 +198,15 @@ def test_links_lead_nowhere(make_run, tmp_path):
 def test_tables_of_hostile_runs(make_run, tmp_path):
     run = shutil.copytree(make_run(), tmp_path / "run")
     (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("clip:", "clip: &a\n  x: *a\nb:", 1))
-    result = run_program("scripts/collect_results.py", run, tmp_path / "out.csv", cwd=tmp_path)
+    result = run_program(*STUDIES, "collect", run, tmp_path / "out.csv", cwd=tmp_path)
     assert result.returncode == 1 and "holds references" in result.stderr
     shutil.copy(make_run() / "config.yaml", run)
     (run / "epochs.csv").write_text("epoch,step\n")
-    result = run_program("scripts/collect_results.py", run, tmp_path / "out.csv", cwd=tmp_path)
+    result = run_program(*STUDIES, "collect", run, tmp_path / "out.csv", cwd=tmp_path)
     assert result.returncode == 1 and "its files are damaged" in result.stderr
     (run / "summary.json").unlink()
     os.mkfifo(run / "summary.json")
-    result = run_program("scripts/collect_results.py", run, tmp_path / "out.csv", cwd=tmp_path)
+    result = run_program(*STUDIES, "collect", run, tmp_path / "out.csv", cwd=tmp_path)
     assert result.returncode == 0 and "1 unfinished" in result.stdout
 
 

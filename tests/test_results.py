@@ -2,7 +2,7 @@ import csv
 import json
 
 import pytest
-from conftest import run_program
+from conftest import STUDIES, run_program
 
 from separation.runs.summaries import find_runs, runs_table, score_table, table
 
@@ -41,16 +41,16 @@ def test_score_table_has_the_mixture_the_model_and_the_oracles():
 def test_results_are_collected_once(make_run, tmp_path):
     runs, output = [make_run(), make_run("model=whitened_kmeans", "clip=none")], tmp_path / "results.csv"
     for new in (2, 0):
-        result = run_program("scripts/collect_results.py", *runs, output, cwd=tmp_path)
+        result = run_program(*STUDIES, "collect", *runs, output, cwd=tmp_path)
         assert result.returncode == 0 and f"{new} new, {2 - new} kept, 0 unfinished" in result.stdout, result.stderr
     with open(output, newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["model"], row["clip"], row["p"], row["steps"]) for row in rows] == [
-        ("mask_inference", "AutoClip", "10", "3"),
-        ("whitened_kmeans", "NoClip", "", "3"),
+    assert [(row["model"], row["clip"], row["clip.p"], row["steps"]) for row in rows] == [
+        ("mask_inference", "autoclip", "10", "3"),
+        ("whitened_kmeans", "none", "", "3"),
     ]
     summary = json.loads((runs[0] / "summary.json").read_text())
     assert float(rows[0]["si_sdr"]) == pytest.approx(summary["si_sdr"], abs=1e-4)
     assert "/" not in rows[0]["command"].replace("hydra/", "")
-    result = run_program("scripts/collect_results.py", tmp_path, output, cwd=tmp_path)
+    result = run_program(*STUDIES, "collect", tmp_path, output, cwd=tmp_path)
     assert result.returncode == 1 and "holds no runs" in result.stderr

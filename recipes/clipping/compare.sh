@@ -41,4 +41,4 @@ for model in ${models//,/ }; do
     sweep '${hydra:runtime.choices.model}_error_feedback${clip.max_norm}_seed${seed}' clip=error_feedback \
         'clip.max_error_norm=${clip.max_norm}'
 done
-finish compare_clipping.py
+finish strategies

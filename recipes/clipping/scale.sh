@@ -13,10 +13,10 @@
 set -euo pipefail
 source "$(dirname "$0")/../sweeps.sh"
 begin_sweeps runs/clipping_scale "$@"
-name='scale${trainer.loss_scale}_magnitudes${trainer.magnitude_scale}_seed${seed}'
-for scales in "trainer.loss_scale=1.220703125e-4,1.0,8192.0" "trainer.magnitude_scale=128.0"; do
+name='scale${loss_scale}_magnitudes${magnitude_scale}_seed${seed}'
+for scales in "loss_scale=1.220703125e-4,1.0,8192.0" "magnitude_scale=128.0"; do
     settings=(model=mask_inference +optimizer.eps=1e-30 "$scales")
     sweep '${hydra:runtime.choices.clip}_'"$name" "${settings[@]}" clip=none,autoclip,zclip,adagc
     sweep 'fixed${clip.max_norm}_'"$name" "${settings[@]}" clip=fixed clip.max_norm="${max_norm:-1e-5,1e-4,1e-3}"
 done
-finish compare_scales.py
+finish scales

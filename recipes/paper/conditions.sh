@@ -36,4 +36,4 @@ for lr in 0.01 0.1 1; do # ... L_SNR's some 3
 done
 condition longer_excerpts "${both[@]}" "${longer[@]}"
 condition more_steps "${both[@]}" trainer.max_steps=$((3 * $(last_override trainer.max_steps)))
-finish compare_conditions.py
+finish conditions

@@ -15,5 +15,5 @@ python train.py --multirun hydra/launcher=joblib threads=1 trainer.progress=fals
     model.hidden_size=300 model.num_layers=2 optimizer.lr=1e-3 trainer.max_steps=4000 trainer.batch_size=8 \
     trainer.excerpt_frames=100 clip=autoclip clip.p=100,10 "${overrides[@]}"
 for output in dynamics.png dynamics.gif; do
-    python scripts/plot_dynamics.py "$root/p100" "$root/p10" "$root/$output"
+    python -m separation.studies dynamics "$root/p100" "$root/p10" --output "$root/$output"
 done

@@ -11,4 +11,4 @@ source "$(dirname "$0")/../sweeps.sh"
 begin_sweeps runs/table1 "$@"
 sweep '${hydra:runtime.choices.model}_p${clip.p}_seed${seed}' \
     model=mask_inference,waveform,deep_clustering,whitened_kmeans,chimera clip=autoclip clip.p=0,1,10,25,50,90,100
-finish table1.py
+finish table1

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from separation.errors import InputError
 from separation.runs.atomic_files import replacing, write_error
 from separation.runs.strangers import check_archive
-from separation.errors import InputError
 
 FORMAT = 1
 
@@ -44,7 +44,9 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
-        raise InputError(f"{path}: contains pickled objects, which a checkpoint never does; refusing to load it") from error
+        raise InputError(
+            f"{path}: contains pickled objects, which a checkpoint never does; refusing to load it"
+        ) from error
     except Exception as error:  # whatever a damaged file makes the reader do
         raise InputError(f"{path}: is damaged or cut short; use another checkpoint or train again") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:

@@ -1,6 +1,5 @@
 """A run folder: the only product of a run, with fixed names."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,13 +8,23 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from separation.errors import InputError
 from separation.runs import atomic_files
 from separation.runs.earlier_versions import use_todays_names
 from separation.runs.strangers import check_links, read_settings
-from separation.errors import InputError
 
 MAY_CHANGE = (
-    *("choices.", "overrides", "run_dir", "threads", "device", "data.root", "data.metadata", "data.store", "evaluation."),
+    *(
+        "choices.",
+        "overrides",
+        "run_dir",
+        "threads",
+        "device",
+        "data.root",
+        "data.metadata",
+        "data.store",
+        "evaluation.",
+    ),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
     *("trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
     *("trainer.store_on_device", "trainer.cuda_graph", "trainer.dynamics_steps"),
@@ -137,12 +146,6 @@ class RunFolder:
         config = read_settings(self.config)
         use_todays_names(config)
         return config
-
-
-def settings_digest(config: Any, without: tuple[str, ...]) -> str:
-    """A short fingerprint of a run's settings, less those that may change when it is resumed and some others."""
-    kept = [item for item in sorted(_settings(config).items()) if not item[0].startswith((*MAY_CHANGE, *without))]
-    return hashlib.sha256(repr(kept).encode()).hexdigest()[:10]
 
 
 def _settings(config: Any) -> dict[str, Any]:

@@ -1,6 +1,11 @@
-"""Finished runs as rows of a table: settings, scores on the test split, and where they come from."""
+"""Finished runs as a table: a data frame with a row per run and a column per setting and result, kept as CSV.
+
+Choices (`data`, `model`, `clip`, `optimizer`) and settings (`clip.p`, `trainer.batch_size`, ...) are named as on the
+command line. A cell is a number or a text; lists are their JSON; NaN is a setting that the run doesn't have.
+"""
 
 import csv
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -8,48 +13,62 @@ from pathlib import Path
 from statistics import fmean, median, pvariance
 from typing import Any
 
-from omegaconf import DictConfig
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from separation.errors import InputError
 from separation.runs.atomic_files import replacing
-from separation.runs.run_folder import RunFolder, settings_digest
+from separation.runs.run_folder import MAY_CHANGE, RunFolder
 from separation.runs.summaries import find_runs, load_summary
 
-LOSSES = {
-    "MaskInferenceLoss": "mask_inference",
-    "WaveformLoss": "waveform",
-    "DeepClusteringLoss": "deep_clustering",
-    "WhitenedKMeansLoss": "whitened_kmeans",
-    "ChimeraLoss": "chimera",
-}
-COLUMNS = (
-    *("corpus", "model", "clip", "p", "seed", "steps", "hidden_size", "num_layers", "batch_size", "excerpt_frames"),
-    *("optimizer", "lr", "loss_scale", "magnitude_scale", "settings", "num_mixtures"),
-    *("si_sdr", "si_sdr_improvement", "valid_loss"),
-    *("clipped_fraction", "skipped_steps", "step_size_mean", "step_size_variance", "step_seconds", "training_seconds"),
-    *("commit", "date", "machine", "command"),
+CHOICES = ("data", "model", "clip", "optimizer")
+RESULTS = (
+    *("steps", "num_mixtures", "si_sdr", "si_sdr_improvement", "valid_loss", "clipped_fraction", "skipped_steps"),
+    *("step_size_mean", "step_size_variance", "step_seconds", "training_seconds"),
 )
-TEXTS = ("corpus", "model", "clip", "optimizer", "settings", "commit", "date", "machine", "command")
-"""The others hold numbers, ..."""
-MAY_BE_EMPTY = ("p", "lr", "step_size_mean", "step_size_variance")
-"""... or nothing in these."""
-WHOLE = ("seed", "step")
-MAY_BE_NAN = ("loss", "grad_norm")
-"""Of a step that was left out."""
+PROVENANCE = ("commit", "date", "machine", "command")
+DIGEST = "settings"
+"""A column of older tables: a checksum of the settings that have no column there."""
+MAY_BE_EMPTY = (
+    *("clip.p", "clip.max_norm", "loss_scale", "magnitude_scale"),
+    *("step_size_mean", "step_size_variance", "loss", "grad_norm", DIGEST),
+)
+"""What a strategy, a run without recorded dynamics, a step that was left out, or a newer table may not have."""
+TEXTS = (*CHOICES, *PROVENANCE, DIGEST)
+NUMBERS = {*RESULTS, *MAY_BE_EMPTY} - {DIGEST}
+RUN_COLUMNS = (*CHOICES, "seed", *(name for name in RESULTS if name not in MAY_BE_EMPTY), *PROVENANCE)
+"""Columns that every table of runs has."""
 DAMAGE = (LookupError, TypeError, AttributeError, ValueError, OverflowError, csv.Error, OmegaConfBaseException)
 """What reading a damaged run raises."""
-Row = dict[str, str]
-SCALES = ("loss_scale", "magnitude_scale")
-SAME = (
-    *("corpus", "hidden_size", "num_layers", "optimizer", "lr", "batch_size", "excerpt_frames", "steps", *SCALES),
-    *("num_mixtures", "commit"),
-)
-"""What runs in one table share."""
 
 
-def collect(folders: Sequence[Path]) -> tuple[list[Row], int]:
+def load_runs(paths: Sequence[Path]) -> pd.DataFrame:
+    """Runs of tables (.csv) and of folders; equal rows count once. Says how many runs have no scores.
+
+    Raises:
+        InputError: nothing is there, or it is damaged.
+    """
+    tables = []
+    for path in paths:
+        if path.suffix == ".csv":
+            tables.append(read_table(path))
+            continue
+        finished, unfinished = collect_runs([path])
+        tables.append(finished)
+        if unfinished:
+            print(f"{path}: {unfinished} of {unfinished + len(finished)} runs have no scores, unfinished or failed")
+    return join(tables)
+
+
+def join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several tables, equal ones once."""
+    filled = [table for table in tables if len(table)] or tables[:1]
+    return pd.concat(filled, ignore_index=True).drop_duplicates(ignore_index=True)
+
+
+def collect_runs(folders: Sequence[Path]) -> tuple[pd.DataFrame, int]:
     """The finished runs in some folders, each a run's or one that holds runs; and how many are not finished.
 
     Raises:
@@ -57,7 +76,7 @@ def collect(folders: Sequence[Path]) -> tuple[list[Row], int]:
     """
     runs = all_runs(folders)
     rows = [row for row in map(_row, tqdm(runs, desc="runs", disable=None, leave=False)) if row is not None]
-    return rows, len(runs) - len(rows)
+    return typed(rows, RUN_COLUMNS), len(runs) - len(rows)
 
 
 def all_runs(folders: Sequence[Path]) -> list[RunFolder]:
@@ -72,100 +91,95 @@ def all_runs(folders: Sequence[Path]) -> list[RunFolder]:
     return runs
 
 
-def load_rows(paths: Sequence[Path]) -> list[Row]:
-    """Rows of tables (.csv, as `write_rows` writes them) and of folders of runs; rows that are equal count once. Says
-    how many runs have no scores.
+def read_table(path: Path, columns: Sequence[str] = RUN_COLUMNS) -> pd.DataFrame:
+    """A table that `write_table` wrote.
+
+    Args:
+        columns: those that it has to have.
 
     Raises:
-        InputError: nothing is there, or it is damaged.
-    """
-    rows: list[Row] = []
-    for path in paths:
-        if path.suffix == ".csv":
-            rows += read_rows(path)
-            continue
-        finished, unfinished = collect([path])
-        rows += finished
-        if unfinished:
-            print(f"{path}: {unfinished} of {unfinished + len(finished)} runs have no scores, unfinished or failed")
-    return list({tuple(row.items()): row for row in rows}.values())
-
-
-def read_rows(path: Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
-    """A table's rows.
-
-    Raises:
-        InputError: it is no table of runs, or of their curves where their columns are given.
+        InputError: it isn't there, lacks a column, or holds something else than a number where one belongs.
     """
     try:
         rows = read_log(path)
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: can't be read ({error}); scripts/collect_results.py writes such tables") from error
-    if any(set(row) != set(columns) or None in row.values() for row in rows):
-        raise InputError(f"{path}: expected the columns {', '.join(columns)}; collect the runs again")
-    for number, row in enumerate(rows, start=2):
-        for name in row.keys() - TEXTS:
-            if not _is_number(name, row[name]) and (row[name] or name not in MAY_BE_EMPTY):
-                kind = "whole number" if name in WHOLE else "number"
-                raise InputError(f"{path}, line {number}, {name}: expected a {kind}, got {row[name]!r}")
-    return rows
+        remedy = "python -m separation.studies collect writes such tables"
+        raise InputError(f"{path}: can't be read ({error}); {remedy}") from error
+    missing = [name for name in columns if rows and name not in rows[0]]
+    if missing:
+        has_no = f"it has no {', '.join(missing)}"
+        raise InputError(f"{path}: expected the columns {', '.join(columns)}; {has_no}; collect the runs again")
+    for line, cells in enumerate(rows, start=2):
+        try:
+            check_cells(cells)
+        except ValueError as error:
+            raise InputError(f"{path}, line {line}, {error}") from error
+    return typed(rows, columns)
 
 
-def _is_number(name: str, text: str) -> bool:
-    try:
-        return math.isfinite(int(text) if name in WHOLE else float(text)) or name in MAY_BE_NAN
-    except (ValueError, OverflowError):
-        return False
+def write_table(path: Path, table: pd.DataFrame, columns: Sequence[str] = RUN_COLUMNS) -> None:
+    """Writes a table whole: choices and settings first, then results and provenance. Columns without a value are left
+    out, but for `columns`."""
+    kept = [name for name in table if name in columns or table[name].notna().any()]
+    last = [*RESULTS, *PROVENANCE]
+    ordered = [name for name in kept if name not in last] + [name for name in last if name in kept]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        table[ordered].map(as_text).to_csv(temporary, index=False)
 
 
-def compare_settings(
-    rows: Sequence[Row], mixed: bool, apart: Sequence[str] = ()
-) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """What runs in a table share, by column; and in what they differ, with all values.
+def as_text(value: Any) -> str:
+    """A cell as people write it: 10 for 10.0, nothing for NaN."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else repr(float(value)).removesuffix(".0")
+    return str(value)
+
+
+def check_cells(cells: dict[str, str]) -> None:
+    """Raises ValueError where a text of a row isn't what its column holds; settings may be anything."""
+    if None in cells or None in cells.values():
+        raise ValueError("expected as many cells as there are columns")
+    for name, text in cells.items():
+        if not text and name in MAY_BE_EMPTY:
+            continue
+        if name in ("seed", "step") and not re.fullmatch(r"-?\d{1,18}", text):
+            raise ValueError(f"{name}: expected a whole number, got {text!r}")
+        if name in NUMBERS and not (text and isinstance(_value(text), float)):
+            raise ValueError(f"{name}: expected a number, got {text!r}")
+        if name in TEXTS and not text:
+            raise ValueError(f"{name}: expected a text, got nothing")
+
+
+def typed(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows of texts as a table: numbers are numbers, and empty cells NaN.
 
     Args:
-        mixed: they may differ.
-        apart: columns in which they may differ anyway.
-
-    Raises:
-        InputError: they may not, and do.
+        columns: of a table without rows.
     """
-    found = {name: sorted({row[name] for row in rows}) for name in SAME if name not in apart}
-    for model in sorted({row["model"] for row in rows}):  # each has its own
-        found[f"settings of {model}"] = sorted({row["settings"] for row in rows if row["model"] == model})
-    shared = {name: values[0] for name, values in found.items() if len(values) == 1 and name in SAME}
-    differing = {name: values for name, values in found.items() if len(values) > 1}
-    if differing and not mixed:
-        text = "; ".join(f"{name}: {', '.join(values)}" for name, values in differing.items())
-        raise InputError(f"the runs differ ({text}); choose those of one kind, or say --mixed")
-    return shared, differing
+    cells = [{name: text if name in TEXTS and text else _value(text) for name, text in row.items()} for row in rows]
+    table = pd.DataFrame(cells) if cells else pd.DataFrame(columns=columns)
+    return table.astype({name: int for name in ("seed", "step") if name in table})
 
 
-def differing_lines(differing: dict[str, list[str]]) -> list[str]:
-    """What a table of such runs says below it."""
-    return [f"MIXED: runs differ in {name}: {', '.join(values)}" for name, values in differing.items()]
+def _value(text: str) -> float | str:
+    """A finite number, NaN for nothing, or the text."""
+    try:
+        number = float(text or "nan")
+    except ValueError:
+        return text
+    return number if math.isfinite(number) or not text else text
 
 
-def write_rows(path: Path, rows: list[Row], columns: Sequence[str] = COLUMNS) -> None:
-    """Writes a table whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _row(run: RunFolder) -> Row | None:
-    """A run's row; None where it isn't finished."""
+def _row(run: RunFolder) -> dict[str, str] | None:
+    """A run's cells, as texts; None where it isn't finished."""
     summary = load_summary(run)
     if summary is None or not run.epochs.is_file():
         return None
     config = run.load_config()
     try:
-        epochs, steps = (read_log(path) for path in (run.epochs, run.steps))
-        sizes = [float(row["step_size"]) for row in read_log(run.dynamics)] if run.dynamics.is_file() else []
-        sizes = sizes[len(sizes) // 4 :]  # less the rise of the first steps
-        return {name: str(value) for name, value in _cells(config, summary, epochs, steps, sizes).items()}
+        cells = {**choices_and_settings(config), **_results(run, summary), **_provenance(summary["provenance"])}
+        check_cells(cells)
+        return cells
     except DAMAGE as error:
         raise damaged(run, error) from error
 
@@ -182,55 +196,58 @@ def read_log(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _cells(
-    config: DictConfig,
-    summary: dict[str, Any],
-    epochs: Sequence[dict[str, str]],
-    steps: Sequence[dict[str, str]],
-    step_sizes: Sequence[float],
-) -> dict[str, Any]:
-    """A row of a run's settings, summary and logs; without recorded step sizes their cells are empty."""
-    origin = summary["provenance"]
-    last = epochs[-1]
+def choices_and_settings(config: DictConfig) -> dict[str, str]:
+    """A run's choices, and the settings that its steps depend on by dotted name; of targets the last part."""
+    [settings] = pd.json_normalize(OmegaConf.to_container(config, resolve=True)).to_dict("records")
+    kept = {
+        name: value.rpartition(".")[2] if name.endswith("_target_") else value
+        for name, value in settings.items()
+        if not name.startswith(MAY_CHANGE) and not _repeats(name, settings)
+    }
+    cells = {**{group: _choice(config, group) for group in CHOICES}, **kept}
+    return {name: _as_cell(value) for name, value in cells.items() if value is not None}
+
+
+def _repeats(name: str, settings: dict[str, Any]) -> bool:
+    """Whether a part of the model only passes on a setting of the model: model.loss.alpha is model.alpha."""
+    passed_on = re.sub(r"^model\.\w+\.", "model.", name)
+    return passed_on != name and passed_on in settings and settings[passed_on] == settings[name]
+
+
+def _as_cell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _choice(config: DictConfig, group: str) -> str:
+    """What was chosen of a group. Runs of earlier versions don't say; there modules or classes are named alike."""
+    if "choices" in config:
+        return config.choices[group]
+    module, _, name = (config.model.loss if group == "model" else config[group])._target_.rpartition(".")
+    if group in ("data", "clip"):
+        return module.rpartition(".")[2]
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.removesuffix("Loss")).lower()
+
+
+def _results(run: RunFolder, summary: dict[str, Any]) -> dict[str, str]:
+    """Scores, and what a run's logs say; step sizes are empty unless they were recorded."""
+    epochs, steps = read_log(run.epochs), read_log(run.steps)
+    sizes = [float(row["step_size"]) for row in read_log(run.dynamics)] if run.dynamics.is_file() else []
+    sizes = sizes[len(sizes) // 4 :]  # less the rise of the first steps
     return {
-        "corpus": config.data._target_.rpartition(".")[2],
-        **run_name(config),
-        "steps": last["step"],
-        "hidden_size": config.model.hidden_size,
-        "num_layers": config.model.num_layers,
-        "batch_size": config.trainer.batch_size,
-        "excerpt_frames": config.trainer.excerpt_frames,
-        "optimizer": config.optimizer._target_.rpartition(".")[2],
-        "lr": config.optimizer.get("lr", ""),
-        **{name: config.trainer.get(name, 1.0) for name in SCALES},
-        "settings": settings_digest(config, without=("seed", "clip.", *(f"trainer.{name}" for name in SCALES))),
-        "num_mixtures": summary["num_mixtures"],
+        "steps": epochs[-1]["step"],
+        "num_mixtures": str(summary["num_mixtures"]),
         "si_sdr": f"{summary['si_sdr']:.4f}",
         "si_sdr_improvement": f"{summary['si_sdr_improvement']:.4f}",
         "valid_loss": f"{min(float(epoch['valid/loss']) for epoch in epochs):.6g}",
         "clipped_fraction": f"{fmean(float(step['train/clip_coefficient']) < 1 for step in steps):.4f}",
-        "skipped_steps": sum(int(float(epoch["train/skipped_steps"])) for epoch in epochs),
-        "step_size_mean": f"{fmean(step_sizes):.4g}" if step_sizes else "",
-        "step_size_variance": f"{pvariance(step_sizes):.4g}" if step_sizes else "",
+        "skipped_steps": str(sum(int(float(epoch["train/skipped_steps"])) for epoch in epochs)),
+        "step_size_mean": f"{fmean(sizes):.4g}" if sizes else "",
+        "step_size_variance": f"{pvariance(sizes):.4g}" if sizes else "",
         "step_seconds": f"{median(float(step['train/seconds']) for step in steps):.4g}",
-        "training_seconds": f"{float(last['seconds']):.0f}",
-        **{name: origin[name] for name in ("commit", "date", "machine")},
-        "command": re.sub(r"(?<==)\S*/", "", origin["command"]),  # of paths only the last part
+        "training_seconds": f"{float(epochs[-1]['seconds']):.0f}",
     }
 
 
-def run_name(config: DictConfig) -> dict[str, Any]:
-    """What tells apart the runs of a study: model, clip, p and seed."""
-    return {
-        "model": LOSSES.get(config.model.loss._target_.rpartition(".")[2], config.model.loss._target_),
-        "clip": config.clip._target_.rpartition(".")[2] + _variant(config.clip),
-        "p": config.clip.get("p", ""),
-        "seed": config.seed,
-    }
-
-
-def _variant(clip: DictConfig) -> str:
-    """What sets a clipper apart beside its class and its percentile, as in "(window=1000)"."""
-    others = {name: value for name, value in clip.items() if name not in ("_target_", "p", "on_nonfinite")}
-    given = [f"{name!s}={value}" for name, value in others.items() if value is not None]
-    return f"({', '.join(given)})" if given else ""
+def _provenance(origin: dict[str, Any]) -> dict[str, str]:
+    command = re.sub(r"(?<==)\S*/", "", origin["command"])  # of paths only the last part
+    return {**{name: str(origin[name]) for name in PROVENANCE}, "command": command}

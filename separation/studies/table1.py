@@ -1,14 +1,14 @@
 """Table 1 of the paper: SI-SDR for every percentile and loss, ours beside the paper's."""
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
+
+import pandas as pd
 
 from separation.errors import InputError
-from separation.runs.summaries import table
-from separation.studies.intervals import Mean, mean, rank_correlation
-from separation.studies.run_table import Row, compare_settings, differing_lines
+from separation.studies.comparing import Scores, check_alike, shared_settings
+from separation.studies.intervals import Mean, mean
+from separation.studies.report import Report
 
 MODELS = {
     "deep_clustering": "L_DC",
@@ -30,43 +30,31 @@ PAPER = {
 CLIPPED, UNCLIPPED = (1, 10), 100
 
 
-class Gain(NamedTuple):
-    """What clipping brings one loss over p = 100, in dB."""
-
-    p: int
-    differences: dict[int, float]
-    """By seed."""
-
-
 class Table1:
     """Test SI-SDR in dB by model, percentile and seed.
 
     Args:
-        rows: of runs with AutoClip over the whole history; others are left out.
-        mixed: take runs that differ in corpus, size, steps or commit too.
+        runs: a table; runs with something else than AutoClip over the whole history are left out.
+        mixed: take runs that differ in settings, steps or commit too.
 
     Raises:
         InputError: there are no such runs, or they differ and `mixed` is false, or two are of one cell and seed.
+
+    Attributes:
+        runs: those that count.
+        scores: by model and percentile.
+        percentiles: the paper's and ours, sorted.
     """
 
-    def __init__(self, rows: Sequence[Row], mixed: bool = False) -> None:
-        rows = [row for row in rows if row["clip"] == "AutoClip" and row["model"] in MODELS]
-        if not rows:
+    def __init__(self, runs: pd.DataFrame, mixed: bool = False) -> None:
+        clip = runs.reindex(columns=["clip.p", "clip.window", "clip.groups"])
+        is_whole = clip["clip.p"].notna() & clip[["clip.window", "clip.groups"]].isna().all(axis=1)
+        self.runs = runs[(runs["clip"] == "autoclip") & runs["model"].isin(MODELS) & is_whole]
+        if not len(self.runs):
             raise InputError("table1: no finished runs with clip=autoclip; recipes/paper/table1.sh trains them")
-        self.settings, self.differing = compare_settings(rows, mixed)
-        self.cells: dict[tuple[str, float], dict[int, float]] = defaultdict(dict)
-        for row in rows:
-            cell, seed = self.cells[row["model"], float(row["p"])], int(row["seed"])
-            if seed in cell:
-                raise InputError(f"table1: two runs of {row['model']}, p = {row['p']}, seed {seed}; leave out one")
-            cell[seed] = float(row["si_sdr"])
-        self.seeds = sorted({seed for cell in self.cells.values() for seed in cell})
-        self.percentiles = sorted({*map(float, PAPER), *(p for _, p in self.cells)})
-
-    def mean(self, model: str, p: float) -> Mean | None:
-        """Over seeds; None for a cell without runs."""
-        cell = self.cells.get((model, p))
-        return mean(list(cell.values())) if cell else None
+        self._differing = check_alike(self.runs, mixed)
+        self.scores = Scores(self.runs, ("model", "clip.p"))
+        self.percentiles = sorted({*map(float, PAPER), *self.runs["clip.p"]})
 
     def missing(self) -> list[str]:
         """Runs of the paper's grid that aren't there, by name."""
@@ -74,84 +62,71 @@ class Table1:
             f"{model}, p = {p}, seed {seed}"
             for model in MODELS
             for p in PAPER
-            for seed in self.seeds
-            if seed not in self.cells.get((model, p), {})
+            for seed, score in self.scores.of(model, p).items()
+            if math.isnan(score)
         ]
 
     def rank_correlation(self, model: str) -> float:
         """Spearman's between our column and the paper's, over the percentiles that both have."""
         column = list(MODELS).index(model)
-        pairs = [(own.value, PAPER[p][column]) for p in PAPER if (own := self.mean(model, p)) is not None]
-        return rank_correlation(*zip(*pairs, strict=True)) if len(pairs) > 2 else math.nan
+        pairs = [(self.scores.mean(model, p).value, row[column]) for p, row in PAPER.items()]
+        return float(pd.DataFrame(pairs).dropna().rank().corr(min_periods=3).iloc[0, 1])
 
-    def gain(self, model: str, clipped: tuple[int, ...] = CLIPPED) -> Gain | None:
-        """Of clipping at the best of some percentiles, by the mean over the seeds that they and p = 100 all have; None
-        where there are none. Chosen on the scores that it is measured by, the better of two gains by chance alone."""
-        cells = {p: self.cells.get((model, p), {}) for p in (*clipped, UNCLIPPED)}
-        seeds = sorted(set.intersection(*map(set, cells.values())))
-        if not seeds:
+    def gain(self, model: str, clipped: tuple[int, ...] = CLIPPED) -> pd.Series | None:
+        """What clipping brings a loss over p = 100, in dB by seed, at the best of some percentiles (the series' name)
+        by the mean over the seeds that they and p = 100 all have; None where there are none. Chosen on the scores that
+        it is measured by, the better of two gains by chance alone."""
+        scores = pd.DataFrame({p: self.scores.of(model, p) for p in (*clipped, UNCLIPPED)}).dropna()
+        if not len(scores):
             return None
-        best = max(clipped, key=lambda p: sum(cells[p][seed] for seed in seeds))
-        return Gain(best, {seed: cells[best][seed] - cells[UNCLIPPED][seed] for seed in seeds})
+        best = scores[list(clipped)].mean().idxmax()
+        return (scores[best] - scores[UNCLIPPED]).rename(best)
 
     def claim(self, clipped: tuple[int, ...] = CLIPPED) -> tuple[Mean, int] | None:
         """The paper's claim as a number: the mean over losses of the gain, with its interval over the seeds that all
         losses have; and for how many losses it is positive. None where a loss has no gain."""
         gains = [gain for model in MODELS if (gain := self.gain(model, clipped)) is not None]
-        if len(gains) < len(MODELS):
+        by_seed = pd.concat(gains, axis=1).dropna() if len(gains) == len(MODELS) else pd.DataFrame()
+        if not len(by_seed):
             return None
-        seeds = sorted(set.intersection(*(set(gain.differences) for gain in gains)))
-        if not seeds:
-            return None
-        averages = [sum(gain.differences[seed] for gain in gains) / len(gains) for seed in seeds]
-        positive = sum(mean(list(gain.differences.values())).value > 0 for gain in gains)
-        return mean(averages), positive
+        return mean(by_seed.mean(axis=1)), sum(float(gain.mean()) > 0 for gain in gains)
 
+    def report(self) -> Report:
+        """The table and what follows from it."""
+        means = {name: [self.scores.mean(model, p) for p in self.percentiles] for model, name in MODELS.items()}
+        columns = {}
+        for name, column in means.items():
+            best = max((value.value for value in column if value.num_values), default=None)
+            columns[name] = [f"{'*' if value.value == best else ''}{value}" for value in column]
+        for number, name in enumerate(MODELS.values()):
+            columns[f"paper {name}"] = [f"{PAPER[int(p)][number]:.1f}" if p in PAPER else "" for p in self.percentiles]
+        rows = pd.DataFrame(columns, index=[f"{p:g}" for p in self.percentiles])
+        correlations = {name: f"{self.rank_correlation(model):.2f}" for model, name in MODELS.items()}
+        rows.loc["rank correlation"] = pd.Series(correlations).reindex(rows.columns, fill_value="")
+        return Report({"p": rows}, list(self._notes()))
 
-def _cell(own: Table1, model: str, p: float, best: float | None) -> str:
-    value = own.mean(model, p)
-    if value is None:
-        return "missing"
-    incomplete = f" ({value.num_values} of {len(own.seeds)})" if value.num_values < len(own.seeds) else ""
-    return f"{'*' if value.value == best else ''}{value}{incomplete}"
-
-
-def _lines(own: Table1) -> Iterator[str]:
-    rows = []
-    means = {model: [own.mean(model, p) for p in own.percentiles] for model in MODELS}
-    best = {model: max((mean.value for mean in column if mean), default=None) for model, column in means.items()}
-    for p in own.percentiles:
-        theirs = PAPER.get(int(p)) if p == int(p) else None
-        cells = [_cell(own, model, p, best[model]) for model in MODELS]
-        rows.append([f"{p:g}", *cells, *(f"{value:.1f}" for value in theirs or ())] + [""] * (0 if theirs else 5))
-    correlations = [f"{own.rank_correlation(model):.2f}" for model in MODELS]
-    rows.append(["rank correlation", *correlations, *[""] * 5])
-    header = ["p", *MODELS.values(), *(f"paper {name}" for name in MODELS.values())]
-    yield table(header, rows)
-    yield ""
-    yield ", ".join(f"{name} {value}" for name, value in own.settings.items())
-    yield f"SI-SDR on the test split in dB, mean +- 95% interval over {len(own.seeds)} seed(s); *: the column's best"
-    yield from differing_lines(own.differing)
-    missing = own.missing()
-    if missing:
-        yield f"missing: {len(missing)} runs: {'; '.join(missing[:5])}{'; ...' if len(missing) > 5 else ''}"
-    for model, name in MODELS.items():
-        gain = own.gain(model)
-        if gain is not None:
-            yield f"{name}: p = {gain.p} over p = {UNCLIPPED}: {mean(list(gain.differences.values()))} dB"
-    for percentiles, remark in (
-        (CLIPPED, "; the better one was chosen by these scores, which flatters it"),
-        ((10,), ""),
-    ):
-        claim = own.claim(percentiles)
-        if claim is not None:
-            names = " or ".join(map(str, percentiles))
-            yield (
-                f"p = {names} over p = {UNCLIPPED}, mean over the losses: {claim[0]} dB, positive for {claim[1]} of"
-                f" {len(MODELS)}{remark}"
-            )
-
-
-def report(own: Table1) -> str:
-    """The table and what follows from it."""
-    return "\n".join(_lines(own))
+    def _notes(self) -> Iterator[str]:
+        yield shared_settings(self.runs)
+        yield (
+            f"SI-SDR on the test split in dB, mean +- 95% interval over {len(self.scores.seeds)} seed(s); *: the"
+            " column's best"
+        )
+        yield from self._differing
+        missing = self.missing()
+        if missing:
+            yield f"missing: {len(missing)} runs: {'; '.join(missing[:5])}{'; ...' if len(missing) > 5 else ''}"
+        for model, name in MODELS.items():
+            gain = self.gain(model)
+            if gain is not None:
+                yield f"{name}: p = {gain.name} over p = {UNCLIPPED}: {mean(gain)} dB"
+        for percentiles, remark in (
+            (CLIPPED, "; the better one was chosen by these scores, which flatters it"),
+            ((10,), ""),
+        ):
+            claim = self.claim(percentiles)
+            if claim is not None:
+                names = " or ".join(map(str, percentiles))
+                yield (
+                    f"p = {names} over p = {UNCLIPPED}, mean over the losses: {claim[0]} dB, positive for {claim[1]} of"
+                    f" {len(MODELS)}{remark}"
+                )

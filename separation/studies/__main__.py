@@ -1,0 +1,129 @@
+"""Tables and figures over many runs: `python -m separation.studies --help`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from separation.app.command import entry_point
+from separation.errors import InputError
+from separation.runs.atomic_files import replacing
+from separation.runs.run_folder import RunFolder
+from separation.studies.conditions import Conditions
+from separation.studies.curves import CURVE_COLUMNS, collect_curves
+from separation.studies.report import FORMATS
+from separation.studies.run_table import collect_runs, join, load_runs, read_table, write_table
+from separation.studies.scales import Scales
+from separation.studies.strategies import Strategies
+from separation.studies.table1 import Table1
+
+STUDIES: dict[str, tuple[Any, str]] = {
+    "table1": (Table1, "Table 1 of the paper: percentiles by losses (recipes/paper/table1.sh)"),
+    "strategies": (Strategies, "clipping strategies beside no clipping and AutoClip (recipes/clipping/compare.sh)"),
+    "scales": (Scales, "strategies where the loss has other units (recipes/clipping/scale.sh)"),
+    "conditions": (Conditions, "strategies by training condition (recipes/paper/conditions.sh)"),
+}
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    program = argparse.ArgumentParser("python -m separation.studies", description="Tables and figures over many runs.")
+    commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, purpose) in STUDIES.items():
+        command = commands.add_parser(name, help=purpose, description=f"Prints {purpose}.")
+        command.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folder of runs, or table (.csv)")
+        command.add_argument("--mixed", action="store_true", help="take runs that differ, and say in what they do")
+        output_help = f"writes the figure ({', '.join(PICTURES)}) or the table ({', '.join(FORMATS)})"
+        command.add_argument("--output", type=Path, metavar="FILE", help=output_help)
+
+    purpose = "Figure 1 of the paper: training without and with clipping (recipes/paper/dynamics.sh)"
+    command = commands.add_parser("dynamics", help=purpose, description=f"Draws {purpose}.")
+    for name in ("unclipped", "clipped"):
+        command.add_argument(name, type=Path, metavar=name.upper(), help="run with trainer.dynamics_steps=20")
+    suffixes = f"{', '.join(PICTURES)}, or .gif, which grows with training"
+    command.add_argument("--output", type=Path, metavar="FILE", required=True, help=suffixes)
+
+    purpose = "finished runs in a table; rows that it holds stay"
+    command = commands.add_parser("collect", help=purpose, description=f"Collects {purpose}.")
+    command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run, or folder of runs")
+    command.add_argument("output", type=Path, metavar="OUTPUT.csv", help="table")
+    command.add_argument("--curves", action="store_true", help="their curves instead, a row per 50 steps, all anew")
+    return program
+
+
+def main() -> None:
+    """Runs one of the commands."""
+    arguments = parser().parse_args()
+    if arguments.command == "collect":
+        collect(arguments.folders, arguments.output, arguments.curves)
+    elif arguments.command == "dynamics":
+        draw_dynamics(RunFolder(arguments.unclipped), RunFolder(arguments.clipped), arguments.output)
+    else:
+        study(arguments.command, arguments.runs, arguments.mixed, arguments.output)
+
+
+def study(name: str, paths: list[Path], mixed: bool, output: Path | None) -> None:
+    """Prints a study's report; writes its figure or table where there is an output."""
+    if output and (output in paths or output.suffix not in (*PICTURES, *FORMATS)):
+        raise InputError(f"--output {output}: expected a new file with suffix {', '.join((*PICTURES, *FORMATS))}")
+    result = STUDIES[name][0](load_runs(paths), mixed)
+    report = result.report()
+    print(report)
+    if output and output.suffix in PICTURES:
+        from separation.studies.figures import FIGURES
+
+        save(FIGURES[type(result)](result), output)
+    elif output:
+        report.write(output)
+
+
+def draw_dynamics(unclipped: RunFolder, clipped: RunFolder, output: Path) -> None:
+    """Draws two runs' dynamics, and prints what the paper says of them in numbers."""
+    from separation.studies.dynamics import (
+        dynamics_animation,
+        dynamics_figure,
+        dynamics_table,
+        is_clipped,
+        load_dynamics,
+    )
+
+    if output.suffix not in (*PICTURES, ".gif"):
+        raise InputError(f"--output {output}: expected a file with suffix {', '.join(PICTURES)} or .gif")
+    runs = load_dynamics(unclipped), load_dynamics(clipped)
+    if is_clipped(runs[0]):
+        raise InputError(f"{unclipped.path}: its gradients are clipped; give the run without clipping first")
+    print(dynamics_table(runs, (unclipped, clipped)))
+    if output.suffix == ".gif":
+        dynamics_animation(output, runs)
+    else:
+        save(dynamics_figure(runs), output)
+    print(output)
+
+
+def collect(folders: list[Path], output: Path, curves: bool) -> None:
+    """Writes finished runs, or their curves, to a table."""
+    if output.suffix != ".csv":
+        raise InputError(f"{output}: expected FOLDER [FOLDER ...] OUTPUT.csv; --help says more")
+    if curves:
+        table = collect_curves(folders)
+        write_table(output, table, CURVE_COLUMNS)
+        print(f"{output}: {len(table)} rows")
+        return
+    runs, unfinished = collect_runs(folders)
+    kept = read_table(output) if output.exists() else runs[:0]
+    table = join([kept, runs])
+    write_table(output, table)
+    print(f"{output}: {len(table) - len(kept)} new, {len(kept)} kept, {unfinished} unfinished")
+
+
+def save(figure: Figure, output: Path) -> None:
+    """Writes a figure whole."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output) as temporary:
+        figure.savefig(temporary, dpi=110, format=output.suffix[1:])
+
+
+if __name__ == "__main__":
+    entry_point(main)

@@ -1,0 +1,150 @@
+"""The studies' tables as figures."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+matplotlib.use("Agg")  # figures are files here, on machines without a screen too
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from separation.studies.comparing import AUTOCLIP, NONE, is_clipping
+from separation.studies.conditions import Conditions
+from separation.studies.intervals import Mean, mean
+from separation.studies.scales import Scales
+from separation.studies.strategies import Strategies
+from separation.studies.table1 import MODELS, PAPER, UNCLIPPED, Table1
+
+
+def table1_figure(study: Table1) -> Figure:
+    """Every loss over the percentile, ours and the paper's: each less its own score at p = 100 with the same seed."""
+    figure, axes = plt.subplots(1, len(MODELS), figsize=(14, 3.2), sharey=True, layout="constrained")
+    for column, (axis, (model, name)) in enumerate(zip(axes, MODELS.items(), strict=True)):
+        ours = [study.scores.gain((model, p), (model, UNCLIPPED)) for p in PAPER]
+        _draw_means(axis, range(len(PAPER)), ours, label="ours")
+        theirs = [row[column] - PAPER[UNCLIPPED][column] for row in PAPER.values()]
+        axis.plot(theirs, marker="s", linestyle="--", color="C1", label="paper")
+        axis.axhline(0, color="gray", linewidth=0.8)
+        axis.set_title(f"{name} ({model.replace('_', ' ')})", fontsize=9)
+        axis.set_xticks(range(len(PAPER)), [str(p) for p in PAPER])
+        axis.set_xlabel("percentile p")
+    axes[0].set_ylabel(f"test SI-SDR beside p = {UNCLIPPED} [dB]")
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def strategies_figure(study: Strategies, other: str = NONE) -> Figure:
+    """Every strategy's SI-SDR less another's with the same seed: the mean, its 95% interval, and each seed."""
+    names = [name for name in study.strategies if name != other]
+    size = (1.5 + 4 * len(study.models), 1.2 + 0.28 * len(names))
+    figure, axes = plt.subplots(1, len(study.models), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axis, model in zip(axes[0], study.models, strict=True):
+        theirs = study.scores.of(model, other)
+        _draw_differences(axis, [study.scores.of(model, name) - theirs for name in names])
+        _name_differences(axis, model, other)
+    axes[0][0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0][0].invert_yaxis()
+    return figure
+
+
+def conditions_figure(study: Conditions, strategy: str = AUTOCLIP, other: str = NONE) -> Figure:
+    """One strategy's SI-SDR less another's with the same seed under every condition, as in `strategies_figure`."""
+    count = max(len(study.of(model)) for model in study.models)
+    size = (1 + 6 * len(study.models), 1.2 + 0.3 * count)
+    figure, axes = plt.subplots(1, len(study.models), figsize=size, squeeze=False, layout="constrained")
+    for axis, model in zip(axes[0], study.models, strict=True):
+        titles = study.of(model)
+        scores = {name: [study.scores.of(model, title, name) for title in titles] for name in (strategy, other)}
+        _draw_differences(axis, [ours - theirs for ours, theirs in zip(*scores.values(), strict=True)])
+        _name_differences(axis, f"{model}: {strategy}", other)
+        axis.set_yticks(range(len(titles)), titles, fontsize=8)
+        axis.invert_yaxis()
+    return figure
+
+
+def scales_figure(study: Scales) -> Figure:
+    """Over the factor on the gradients, a line for each strategy: what each scale changes in SI-SDR, seed by seed, and
+    the share of steps that were clipped."""
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
+    for number, name in enumerate(study.strategies):
+        aside = 1.3 ** (number - len(study.strategies) / 2)  # they would hide each other
+        factors = [factor * aside for factor in study.scales.values()]
+        shares = [study.clipped(name, scale) for scale in study.scales]
+        _draw_means(axes[0], factors, [study.change(name, scale) for scale in study.scales], label=name)
+        axes[1].plot(factors, [np.nan if share is None else 100 * share for share in shares], marker="o")
+    for axis, label in zip(axes, ("change of test SI-SDR [dB]", "steps clipped [%]"), strict=True):
+        axis.set_xscale("log")
+        axis.set_xlabel("factor on the loss and its gradients")
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3)
+    figure.legend(fontsize=8, loc="outside right center")
+    return figure
+
+
+def _draw_means(axis: Axes, places: Sequence[float], means: Sequence[Mean], **style: Any) -> None:
+    """Means that are there, with their intervals, joined by a line."""
+    errors = np.nan_to_num([value.half_width for value in means])
+    axis.errorbar(places, [value.value for value in means], errors, marker="o", capsize=3, **style)
+
+
+def _draw_differences(axis: Axes, rows: Sequence[pd.Series]) -> None:
+    """A row each: the mean with its interval, and a tick for each seed."""
+    for place, differences in enumerate(rows):
+        average = mean(differences)
+        if average.num_values:
+            error = average.half_width if average.num_values > 1 else None
+            axis.errorbar(average.value, place, xerr=error, marker="o", color="C0", capsize=3)
+            axis.plot(differences, [place] * len(differences), "|", color="0.4", markersize=9)
+
+
+def _name_differences(axis: Axes, title: str, other: str) -> None:
+    axis.axvline(0, color="gray", linewidth=0.8)
+    axis.set_title(title.replace("_", " "), fontsize=10)
+    axis.set_xlabel(f"test SI-SDR beside {other} [dB]")
+    axis.grid(axis="x", alpha=0.3)
+
+
+def curves_figure(study: Strategies, curves: pd.DataFrame) -> Figure:
+    """Over the steps, means over seeds: above, the training loss; below, the share of steps that are clipped.
+
+    Args:
+        curves: see `separation.studies.curves`; of a grid of thresholds, the chosen one's are drawn.
+    """
+    keys = [name for name in curves if name in study.runs and (name in ("model", "seed") or is_clipping(name))]
+    named = curves.merge(study.runs[[*keys, "strategy"]], on=keys)
+    size = (3.5 + 4.5 * len(study.models), 4 + 0.25 * len(study.strategies))
+    figure, axes = plt.subplots(2, len(study.models), figsize=size, squeeze=False, layout="constrained")
+    for (top, bottom), model in zip(axes.T, study.models, strict=True):
+        of_model = named[named["model"] == model]
+        losses, shares = (
+            of_model.pivot_table(name, "strategy", "step").reindex(study.strategies)
+            for name in ("loss", "clipped_fraction")
+        )
+        for place, (name, loss) in enumerate(losses.iterrows()):
+            style = {"color": "black", "linewidth": 2} if name == NONE else {"color": plt.get_cmap("tab20")(place % 20)}
+            top.plot(loss, label=name, **style)
+        image = bottom.imshow(100 * shares, aspect="auto", vmin=0, vmax=100, cmap="viridis", interpolation="nearest")
+        top.set_title(model.replace("_", " "), fontsize=10)
+        top.set_ylabel("training loss")
+        top.set_xlabel("step")
+        ticks = range(0, len(shares.columns), max(1, len(shares.columns) // 8))
+        bottom.set_xticks(ticks, [str(shares.columns[tick]) for tick in ticks], fontsize=7)
+        bottom.set_xlabel("step")
+        bottom.set_yticks(range(len(shares)), shares.index if model == study.models[0] else [], fontsize=8)
+    axes[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.colorbar(image, ax=axes[1], label="steps clipped [%]")
+    return figure
+
+
+FIGURES: dict[type, Callable[[Any], Figure]] = {
+    Table1: table1_figure,
+    Strategies: strategies_figure,
+    Scales: scales_figure,
+    Conditions: conditions_figure,
+}
+"""What draws a study."""
