@@ -4,8 +4,10 @@
 """
 
 import io
+import math
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +34,8 @@ from separation.runs.summaries import find_runs, load_summary, runs_table
 from separation.studies.run_figures import read_columns, training_figure
 from separation.training.counters import Progress
 from separation.training.processes import Processes
-from separation.training.state import restore
+from separation.training.state import capture, restore
+from separation.training.step import train_step
 
 CPU = torch.device("cpu")
 KINDS = 7
@@ -239,19 +242,43 @@ def test_bytes_of_checkpoints(fuzz, make_run, tmp_path):
     fuzz(check, content=damaged(whole))
 
 
+HARMLESS = {
+    ("progress", "best_loss"): lambda value: type(value) is float and not math.isnan(value),
+    ("progress", "seconds"): lambda value: type(value) is float and 0 <= value < math.inf,
+    ("progress", "loss_sum"): lambda value: type(value) is float and math.isfinite(value),
+    ("progress", "faults"): lambda value: type(value) is list and all(type(name) is str for name in value),
+    **{
+        ("progress", name): lambda value: type(value) is int and 0 <= value < 2**53
+        for name in ("step", "counted", "clipped", "skipped", "faulty_steps")
+    },
+    ("progress", "validated"): lambda value: value == 0 and type(value) is int,
+    ("clipper", "p"): lambda value: type(value) in (int, float) and 0 <= value <= 100,
+    ("clipper", "nonfinite_steps"): lambda value: type(value) is int and value >= 0,
+    ("clipper", "history"): lambda value: value == {},
+}
+"""What other values may stand in a state: any that a run could have come to; ..."""
+EXAMPLES = {
+    **dict.fromkeys(("best_loss", "seconds", "loss_sum"), 1.5),
+    **{"faults": ["train-0000-00001"], "history": {}, "validated": 0},
+}
+"""... and examples of them, where 1 is none."""
+
+
 def test_states(fuzz, speech_folder, tmp_path):
     common = ["data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/cache", *TINY]
     parts = build_parts(compose_config("config", common), CPU, Processes())
     path = tmp_path / "last.pt"
-    state = {
-        "progress": Progress().state_dict(),
-        "network": parts.network.state_dict(),
-        "optimizer": parts.optimizer.state_dict(),
-        "clipper": parts.clipper.state_dict(),
-        "loss_scale": {},
-        "recordings": parts.data.train.store.digest(),
-        "random": [[torch.get_rng_state()]],
-    }
+    batch = parts.data.train.excerpts(range(2), 4000)
+    progress = Progress()
+    for _ in range(2):
+        loss, clip = train_step(parts, batch)
+        progress.count(float(loss), clip, list(batch.names))
+    progress.validated = 0
+    checkpoint.save(path, capture(parts, progress))
+    state = checkpoint.load(path, CPU)
+    assert restore(parts, path) == progress
+    before = flat(capture(parts, progress))
+    counts = Counter[str]()
     tensors = st.sampled_from(
         [torch.zeros(3), torch.zeros(0, 2), torch.tensor(float("nan")), torch.arange(4), torch.ones(2, 2) > 0]
     )
@@ -262,25 +289,46 @@ def test_states(fuzz, speech_folder, tmp_path):
     )
 
     def nodes(node: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-        for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else []:
+        for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list | tuple) else []:
             yield (*way, key)
             yield from nodes(node[key], (*way, key))
 
     def replaced(node: Any, way: tuple[Any, ...], value: Any) -> Any:
         if not way:
             return value
-        if isinstance(node, list):
-            return [replaced(item, way[1:], value) if i == way[0] else item for i, item in enumerate(node)]
+        if isinstance(node, list | tuple):
+            return type(node)(replaced(item, way[1:], value) if i == way[0] else item for i, item in enumerate(node))
         return type(node)(
             (key, replaced(item, way[1:], value) if key == way[0] else item) for key, item in node.items()
         )
 
     def check(way: tuple[Any, ...], value: Any) -> None:
-        checkpoint.save(path, replaced(state, way, value))
+        checkpoint.save(path, replaced({key: state[key] for key in state if key != "format"}, way, value))
+        accepted = False
         with harmless(tmp_path):
             restore(parts, path)
+            accepted = True
+        counts["accepted" if accepted else "refused"] += 1
+        if accepted:
+            assert way in HARMLESS and HARMLESS[way](value), f"{way} = {value!r} was accepted"
+            checkpoint.save(path, state)
+            restore(parts, path)
+        assert flat(capture(parts, progress)) == before, f"{way} = {value!r} changed something"
 
-    fuzz(check, way=st.sampled_from(list(nodes(state))), value=values)
+    for way in HARMLESS:
+        check(way, EXAMPLES.get(way[1], 1))
+    assert counts == {"accepted": len(HARMLESS)}
+    fuzz(check, way=st.sampled_from([way for way in nodes(state) if way != ("format",)]), value=values)
+    assert counts["refused"] > 100, counts
+
+
+def flat(node: Any) -> Any:
+    """A state as plain values, so that two can be compared."""
+    if isinstance(node, torch.Tensor):
+        return (str(node.dtype), node.tolist())
+    if isinstance(node, dict):
+        return {key: flat(value) for key, value in node.items()}
+    return [flat(value) for value in node] if isinstance(node, list | tuple) else node
 
 
 def test_the_guard_sees_what_it_should(tmp_path):

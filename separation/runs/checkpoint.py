@@ -54,18 +54,31 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def load_network(path: Path, network: torch.nn.Module, device: torch.device) -> dict[str, Any]:
-    """Restores a network's parameters and returns the whole checkpoint.
+def load_network(path: Path, network: torch.nn.Module, device: torch.device) -> None:
+    """Restores a network's parameters.
 
     Raises:
-        InputError: as `load`, or the parameters are another network's.
+        InputError: as `load`, or the parameters are another network's, or damaged.
     """
     state = load(path, device)
-    try:
-        network.load_state_dict(state["network"])
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+    check_network(path, state.get("network"), network)
+    network.load_state_dict(state["network"])
+
+
+def check_network(path: Path, tensors: object, network: torch.nn.Module) -> None:
+    """Raises InputError unless tensors are a state of the network: its names, shapes and types, and finite."""
+    expected = network.state_dict()
+    if not isinstance(tensors, dict) or {name: _kind(tensor) for name, tensor in tensors.items()} != {
+        name: _kind(tensor) for name, tensor in expected.items()
+    }:
         raise InputError(
             f"{path}: its parameters don't fit the network that config.yaml describes; the two files are of different"
             " runs, or the model's settings were overridden"
-        ) from error
-    return state
+        )
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise InputError(f"{path}: {broken[0]} is NaN or infinite; use another checkpoint or train again")
+
+
+def _kind(value: object) -> object:
+    return (value.shape, value.dtype) if isinstance(value, torch.Tensor) else type(value)

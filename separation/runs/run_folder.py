@@ -14,17 +14,8 @@ from separation.runs.earlier_versions import use_todays_names
 from separation.runs.strangers import check_links, read_settings
 
 MAY_CHANGE = (
-    *(
-        "choices.",
-        "overrides",
-        "run_dir",
-        "threads",
-        "device",
-        "data.root",
-        "data.metadata",
-        "data.store",
-        "evaluation.",
-    ),
+    *("choices.", "overrides", "run_dir", "threads", "device", "evaluation."),
+    *("data.root", "data.metadata", "data.store"),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
     *("trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
     *("trainer.store_on_device", "trainer.cuda_graph", "trainer.dynamics_steps"),

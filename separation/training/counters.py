@@ -70,6 +70,15 @@ class Progress:
         if not isinstance(state, dict) or {name: type(value) for name, value in state.items()} != kinds:
             raise InputError("the counters of its training run are missing or damaged")
         progress = cls(**state)
-        if min(progress.step, progress.validated, progress.counted, progress.clipped, progress.skipped) < 0:
-            raise InputError("the counters of its training run are negative")
+        counts = [value for value in state.values() if type(value) is int]
+        sound = (
+            all(0 <= count < 2**53 for count in counts)
+            and progress.validated <= progress.step
+            and 0 <= progress.seconds < math.inf
+            and math.isfinite(progress.loss_sum)
+            and not math.isnan(progress.best_loss)
+            and all(type(name) is str for name in progress.faults)
+        )
+        if not sound:
+            raise InputError("the counters of its training run are out of range")
         return progress

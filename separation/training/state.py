@@ -1,5 +1,6 @@
 """A training run's state, to a checkpoint and back: what has to be restored so that the run goes on bit for bit."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +27,91 @@ def capture(parts: TrainingParts, progress: Progress) -> dict[str, Any]:
 
 
 def restore(parts: TrainingParts, path: Path) -> Progress:
-    """Puts a checkpoint's state into the parts.
+    """Puts a checkpoint's state into the parts, all of it or nothing.
 
     Raises:
         InputError: the checkpoint is damaged, or of another run.
     """
-    state = checkpoint.load_network(path, parts.network, parts.device)
+    state = checkpoint.load(path, parts.device)
+    checkpoint.check_network(path, state.get("network"), parts.network)
     if state.get("data") != parts.data.digest():
         raise InputError(
             f"data.root: its recordings are not those that {path} was trained on, or not its mixtures; give the same"
         )
     try:
+        progress = Progress.from_state(state["progress"])
+        _check_optimizer(state["optimizer"], parts.optimizer)
+        _check_loss_scale(state["loss_scale"], parts.precision.scaler.state_dict())
+        _check_random(state["random"], parts.device)
+        parts.clipper.load_state_dict(state["clipper"])  # checks all of it before it changes anything
+        parts.network.load_state_dict(state["network"])
         parts.optimizer.load_state_dict(state["optimizer"])
-        parts.clipper.load_state_dict(state["clipper"])
         parts.precision.scaler.load_state_dict(state["loss_scale"])
-        rank, states = parts.processes.rank, state["random"]
-        if rank < len(states):  # a process that is new begins its dropout masks anew
-            restore_random_states(states[rank], parts.device)
-        return Progress.from_state(state["progress"])
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
+        if parts.processes.rank < len(state["random"]):  # a process that is new begins its dropout masks anew
+            restore_random_states(state["random"][parts.processes.rank], parts.device)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
         raise InputError(
             f"{path}: can't be resumed ({' '.join(str(error).split())[:300]}); was it written by another version, or"
             " with other settings? train anew in another run_dir"
         ) from error
+    return progress
+
+
+def _check_optimizer(state: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Raises ValueError (or KeyError, TypeError, AttributeError) unless a state is one that the optimizer could have
+    saved: its settings, and for each parameter what it remembers, of the parameter's shape."""
+    ours = optimizer.state_dict()["param_groups"]
+    if len(state["param_groups"]) != len(ours):
+        raise ValueError(f"optimizer: expected {len(ours)} groups of parameters")
+    for group, expected in zip(state["param_groups"], ours, strict=True):
+        for name in expected.keys() - {"capturable"}:  # which a captured step sets
+            if type(group[name]) is not type(expected[name]) or group[name] != expected[name]:
+                raise ValueError(f"optimizer: {name} is {group[name]!r}, the settings say {expected[name]!r}")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    remembered = _remembered(optimizer)
+    for number, entries in state["state"].items():
+        if type(number) is not int or not 0 <= number < len(parameters) or entries.keys() != remembered.keys():
+            raise ValueError(f"optimizer: state {number!r} is none of {type(optimizer).__name__}'s")
+        for name, example in remembered.items():
+            value, shape = entries[name], parameters[number].shape if example.ndim else example.shape
+            if not isinstance(value, Tensor) or (value.shape, value.dtype) != (shape, example.dtype):
+                raise ValueError(f"optimizer: {name} of parameter {number} has another shape or type")
+            if not value.isfinite().all() or (not example.ndim and value < 0):
+                raise ValueError(f"optimizer: {name} of parameter {number} is NaN, infinite or negative")
+    if state["state"] and len(state["state"]) != len(parameters):
+        raise ValueError(f"optimizer: has states of {len(state['state'])} of {len(parameters)} parameters")
+
+
+def _remembered(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimizer of this kind remembers of a parameter, by name, of one number."""
+    number = torch.zeros(1, requires_grad=True, device=optimizer.param_groups[0]["params"][0].device)
+    number.grad = torch.zeros_like(number)
+    probe = type(optimizer)([number], **optimizer.defaults)
+    probe.step()
+    return {name: value for name, value in probe.state[number].items() if isinstance(value, Tensor)}
+
+
+def _check_loss_scale(state: Any, expected: dict[str, Any]) -> None:
+    """Raises ValueError unless a state holds positive numbers under GradScaler's names."""
+    if not isinstance(state, dict) or state.keys() != expected.keys():
+        raise ValueError("loss_scale: was saved with another trainer.precision")
+    for name, value in state.items():
+        if type(value) is not type(expected[name]) or not 0 <= value < math.inf:
+            raise ValueError(f"loss_scale: {name} is {value!r}")
+
+
+def _check_random(states: Any, device: torch.device) -> None:
+    """Raises ValueError unless every process's states are such as `random_states` gives."""
+    expected = [(torch.Tensor, state.shape, state.dtype) for state in random_states(device)]
+    if not isinstance(states, list) or not states:
+        raise ValueError("random: expected the states of at least one process")
+    for process in states:
+        if [(type(state), state.shape, state.dtype) for state in process][: len(expected)] != expected[: len(process)]:
+            raise ValueError("random: expected generators' states")
 
 
 def random_states(device: torch.device) -> list[Tensor]:
-    """Of the generators that dropout draws from."""
+    """States of the generators that dropout draws from."""
     states = [torch.get_rng_state()]
     return states if device.type == "cpu" else [*states, torch.cuda.get_rng_state(device)]
 
