@@ -64,8 +64,9 @@ def _check_optimizer(state: Any, optimizer: torch.optim.Optimizer) -> None:
     if len(state["param_groups"]) != len(ours):
         raise ValueError(f"optimizer: expected {len(ours)} groups of parameters")
     for group, expected in zip(state["param_groups"], ours, strict=True):
-        for name in expected.keys() - {"capturable"}:  # which a captured step sets
-            if type(group[name]) is not type(expected[name]) or group[name] != expected[name]:
+        for name in expected:
+            same = group[name] == expected[name] or name == "capturable"  # which a captured step sets
+            if type(group[name]) is not type(expected[name]) or not same:
                 raise ValueError(f"optimizer: {name} is {group[name]!r}, the settings say {expected[name]!r}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     remembered = _remembered(optimizer)
