@@ -1,5 +1,6 @@
 """A training run's state, to a checkpoint and back: what has to be restored so that the run goes on bit for bit."""
 
+import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def restore(parts: TrainingParts, path: Path) -> Progress:
         )
     try:
         progress = Progress.from_state(state["progress"])
-        _check_optimizer(state["optimizer"], parts.optimizer)
+        is_new = progress.step == progress.faulty_steps  # which are left out
+        _check_optimizer(state["optimizer"], parts.optimizer, is_new)
         _check_loss_scale(state["loss_scale"], parts.precision.scaler.state_dict())
         _check_random(state["random"], parts.device)
         parts.clipper.load_state_dict(state["clipper"])  # checks all of it before it changes anything
@@ -57,9 +59,13 @@ def restore(parts: TrainingParts, path: Path) -> Progress:
     return progress
 
 
-def _check_optimizer(state: Any, optimizer: torch.optim.Optimizer) -> None:
+def _check_optimizer(state: Any, optimizer: torch.optim.Optimizer, is_new: bool) -> None:
     """Raises ValueError (or KeyError, TypeError, AttributeError) unless a state is one that the optimizer could have
-    saved: its settings, and for each parameter what it remembers, of the parameter's shape."""
+    saved: its settings, and for each parameter what it remembers, of the parameter's shape.
+
+    Args:
+        is_new: it has not taken a step yet.
+    """
     ours = optimizer.state_dict()["param_groups"]
     if len(state["param_groups"]) != len(ours):
         raise ValueError(f"optimizer: expected {len(ours)} groups of parameters")
@@ -70,26 +76,38 @@ def _check_optimizer(state: Any, optimizer: torch.optim.Optimizer) -> None:
                 raise ValueError(f"optimizer: {name} is {group[name]!r}, the settings say {expected[name]!r}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     remembered = _remembered(optimizer)
+    if state["state"].keys() != (set() if is_new or not remembered else set(range(len(parameters)))):
+        raise ValueError(f"optimizer: expected a state of each of {len(parameters)} parameters")
     for number, entries in state["state"].items():
-        if type(number) is not int or not 0 <= number < len(parameters) or entries.keys() != remembered.keys():
-            raise ValueError(f"optimizer: state {number!r} is none of {type(optimizer).__name__}'s")
+        if entries.keys() != remembered.keys():
+            raise ValueError(f"optimizer: expected {', '.join(remembered)} of parameter {number}")
         for name, example in remembered.items():
-            value, shape = entries[name], parameters[number].shape if example.ndim else example.shape
-            if not isinstance(value, Tensor) or (value.shape, value.dtype) != (shape, example.dtype):
-                raise ValueError(f"optimizer: {name} of parameter {number} has another shape or type")
-            if not value.isfinite().all() or (not example.ndim and value < 0):
-                raise ValueError(f"optimizer: {name} of parameter {number} is NaN, infinite or negative")
-    if state["state"] and len(state["state"]) != len(parameters):
-        raise ValueError(f"optimizer: has states of {len(state['state'])} of {len(parameters)} parameters")
+            _check_like(f"optimizer: {name} of parameter {number}", entries[name], example, parameters[number].shape)
 
 
-def _remembered(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimizer of this kind remembers of a parameter, by name, of one number."""
-    number = torch.zeros(1, requires_grad=True, device=optimizer.param_groups[0]["params"][0].device)
-    number.grad = torch.zeros_like(number)
-    probe = type(optimizer)([number], **optimizer.defaults)
+def _remembered(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What an optimizer of this kind remembers of a parameter with a single entry, by name."""
+    like = optimizer.param_groups[0]["params"][0]
+    entry = torch.zeros((1,) * like.ndim, requires_grad=True, device=like.device)
+    entry.grad = torch.zeros_like(entry)
+    arguments = inspect.signature(type(optimizer)).parameters
+    probe: Any = type(optimizer)
+    probe = probe([entry], **{name: value for name, value in optimizer.defaults.items() if name in arguments})
     probe.step()
-    return {name: value for name, value in probe.state[number].items() if isinstance(value, Tensor)}
+    return dict(probe.state[entry]) if entry in probe.state else {}
+
+
+def _check_like(name: str, value: Any, example: Any, shape: torch.Size) -> None:
+    """Raises ValueError unless a value is of an example's type and, where that is no scalar, of a shape; and finite."""
+    if not isinstance(example, Tensor):
+        if type(value) is not type(example):
+            raise ValueError(f"{name} is {value!r}")
+        return
+    shape = shape if example.ndim else example.shape
+    if not isinstance(value, Tensor) or (value.shape, value.dtype) != (shape, example.dtype):
+        raise ValueError(f"{name} has another shape or type")
+    if not value.isfinite().all() or (not example.ndim and value < 0):
+        raise ValueError(f"{name} is NaN, infinite or negative")
 
 
 def _check_loss_scale(state: Any, expected: dict[str, Any]) -> None:
