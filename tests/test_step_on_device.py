@@ -2,9 +2,13 @@
 
 import csv
 import math
+from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradclip import ClipResult
@@ -12,43 +16,118 @@ from separation.errors import InputError
 from separation.runs import checkpoint
 from separation.training.attached_step import AttachedStep
 from separation.training.cuda_graph import EAGER_STEPS, GraphedStep
+from separation.training.devices import Precision
+from separation.training.processes import Processes
 from separation.training.step import on_host, train_step
 
 MODELS = ["mask_inference", "waveform", "deep_clustering", "whitened_kmeans", "chimera"]
 ON_DEVICE = ["clip=autoclip_on_device", "clip.capacity=50"]
-HOST_READS = {"_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "equal", "lift_fresh", "lift_fresh_copy"}
-"""Operations that make the host wait for a GPU, or send it something."""
+IN_PYTHON = {
+    *("item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__float__", "__int__", "__index__", "__complex__"),
+    *("__contains__", "__format__", "__repr__", "nonzero", "argwhere", "equal", "allclose", "is_nonzero"),
+}
+"""Calls that make the host wait for a GPU. On a CPU some of them are no operation at all."""
+IN_OPERATIONS = {
+    *("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "equal", "_unique2", "unique_dim"),
+    *("lift_fresh", "lift_fresh_copy"),  # a tensor made from numbers of the host
+}
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-class Recorded(TorchDispatchMode):
-    """Notes the names of the operations that run."""
+class CallsInPython(TorchFunctionMode):
+    """Notes which of `IN_PYTHON` are called."""
 
-    def __init__(self):
+    def __init__(self, reads: list[str]) -> None:
         super().__init__()
-        self.names = set()
+        self.reads = reads
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        if name in IN_PYTHON:
+            self.reads.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+class Operations(TorchDispatchMode):
+    """Notes the names of the operations that run, and which of them make the host wait."""
+
+    def __init__(self, reads: list[str]) -> None:
+        super().__init__()
+        self.reads = reads
+        self.names: set[str] = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.names.add(function.overloadpacket.__name__)
+        name = function.overloadpacket.__name__
+        self.names.add(name)
+        # Indices that are a mask are counted first.
+        masks = [index for index in args[1] if index is not None] if name in ("index", "index_put_") else []
+        if name in IN_OPERATIONS or any(mask.dtype in (torch.bool, torch.uint8) for mask in masks):
+            self.reads.append(name)
         return function(*args, **(kwargs or {}))
+
+
+def host_reads(take, batch) -> tuple[list[str], set[str]]:
+    """What makes the host wait in a step, and all operations of it; a step before it makes what is kept."""
+    take(batch)
+    reads: list[str] = []
+    with CallsInPython(reads), Operations(reads) as operations:
+        take(batch)
+    return reads, operations.names
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_step_reads_nothing_from_its_device(model, make_parts):
-    """Checked by the operations that it consists of, since a CPU can't be waited for."""
+    """Checked by calls and operations, since a CPU can't be waited for."""
     parts = make_parts(f"model={model}", *ON_DEVICE)
-    batch, take = parts.data.train.excerpts(range(2), 4000), AttachedStep(parts)
-    take(batch)
-    with Recorded() as recorded:
-        take(batch)
-    assert not recorded.names & HOST_READS and "_fused_adam_" in recorded.names
+    reads, operations = host_reads(AttachedStep(parts), parts.data.train.excerpts(range(2), 4000))
+    assert not reads and "_fused_adam_" in operations
 
 
-def test_the_check_finds_a_read(make_parts):
+PLANTED = {
+    "item": lambda x: x.item(),
+    "tolist": lambda x: x.tolist(),
+    "numpy": lambda x: x.numpy(),
+    "cpu": lambda x: x.cpu(),
+    "float": lambda x: float(x),
+    "int": lambda x: int(x),
+    "bool": lambda x: bool(x),
+    "if": lambda x: 1 if x > 0 else 2,
+    "max": lambda x: max(x, x + 1),
+    "format": lambda x: f"{x:.3f}",
+    "math": lambda x: math.sqrt(x.abs()),
+    "numpy.asarray": lambda x: np.asarray(x),
+    "index": lambda x: [1, 2, 3][(x * 0).long()],
+    "nonzero": lambda x: x.view(1).nonzero(),
+    "where": lambda x: torch.where(x.view(1) > 0),
+    "mask": lambda x: x.view(1)[x.view(1) > 0],
+    "masked_select": lambda x: torch.masked_select(x, x > 0),
+    "mask assigned": lambda x: x.view(1).clone().__setitem__(x.view(1) > 0, x.new_zeros(1)),
+    "equal": lambda x: torch.equal(x, x),
+    "allclose": lambda x: torch.allclose(x, x),
+    "unique": lambda x: torch.unique(x),
+    "from the host": lambda x: x + torch.tensor([1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_check_finds_every_kind_of_read(name, make_parts):
+    parts = make_parts(*ON_DEVICE)
+    loss = parts.loss
+
+    def reading(outputs, feats):
+        value = loss(outputs, feats)
+        PLANTED[name](value.detach())
+        return value
+
+    object.__setattr__(parts, "loss", reading)
+    reads, _ = host_reads(AttachedStep(parts), parts.data.train.excerpts(range(2), 4000))
+    assert reads
+
+
+def test_a_clipper_on_the_host_reads(make_parts):
     parts = make_parts("clip=autoclip")
-    with Recorded() as recorded:
-        train_step(parts, parts.data.train.excerpts(range(2), 4000))
-    assert "_local_scalar_dense" in recorded.names or "_to_copy" in recorded.names
+    reads, _ = host_reads(partial(train_step, parts), parts.data.train.excerpts(range(2), 4000))
+    assert "tolist" in reads
 
 
 def test_a_bad_step_on_the_device_leaves_nothing_behind(make_parts):
@@ -91,10 +170,26 @@ def test_results_come_to_the_host_together():
     assert on_host([ClipResult(3.0), device]) == [ClipResult(3.0), ClipResult(2.0, 1.0, 0.5, 1.0)]
 
 
-@pytest.mark.parametrize(("overrides", "problem"), [([], "device: needs a GPU"), (ON_DEVICE, "device: needs a GPU")])
-def test_what_cannot_be_captured_is_named(overrides, problem, make_parts):
-    with pytest.raises(InputError, match=f"trainer.cuda_graph=true: {problem}; or use trainer.cuda_graph=false"):
-        GraphedStep(make_parts(*overrides), 1.0)
+def test_what_cannot_be_captured_is_named(make_parts):
+    """A GPU isn't needed to be told what else is missing."""
+    on_gpu = {"device": torch.device("cuda")}
+
+    def refusal(*overrides: str, **changes) -> str:
+        with pytest.raises(InputError) as refused:
+            GraphedStep(replace(make_parts(*overrides), **changes), 1.0)
+        return str(refused.value)
+
+    scaled = Precision("fp32", torch.device("cpu"))
+    scaled.scaler = torch.amp.GradScaler("cpu")
+    problems = {
+        "device: needs a GPU": refusal(*ON_DEVICE),
+        "clip: needs one that stays on the GPU, clip=autoclip_on_device": refusal("clip=autoclip", **on_gpu),
+        "optimizer.fused: needs true": refusal("optimizer.fused=false", *ON_DEVICE, **on_gpu),
+        "trainer.precision: fp16 can't be captured, take bf16": refusal(*ON_DEVICE, **on_gpu, precision=scaled),
+        "torchrun: needs a single process": refusal(*ON_DEVICE, **on_gpu, processes=Processes(0, 2)),
+    }
+    for problem, sentence in problems.items():
+        assert sentence == f"trainer.cuda_graph=true: {problem}; or use trainer.cuda_graph=false"
 
 
 @needs_gpu
