@@ -87,8 +87,8 @@ def _check_target(node: Any, key: str, prefix: str) -> None:
     target = str(node.pop("_target_", None))
     if not _is_allowed(target, prefix):
         hint = ""
-        if target.startswith("separation."):
-            hint = "; this version has no such name: the run may come from an earlier one than 0.1, or from a later one"
+        if target.startswith(("separation.", "gradclip.")):
+            hint = "; this version has no such name: it may come from another version than 0.1 and 0.2"
         raise InputError(f"{key}._target_={target}: expected a choice of {prefix}; see conf/{hint}")
     if target == CHAIN and isinstance(node.get("clippers"), dict):
         for name, member in node.pop("clippers").items():
