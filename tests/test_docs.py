@@ -1,0 +1,54 @@
+"""The documents name files that exist, and commands whose settings exist."""
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT
+
+from separation.app.settings import compose_config, split_overrides
+
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "gradclip/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+MADE_UP = ("mine", "GROUP")
+"""What is in the place of a name that the reader chooses."""
+PLACES = ("separation/", "gradclip/", "scripts/", "benchmarks/", "recipes/", "conf/", "docs/", "notebooks/", "tests/")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_and_paths_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", text)):
+        if target.startswith("http"):
+            continue
+        file = page.parent / target if target else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+            assert anchor in slugs, f"{page.name}: {target}#{anchor}"
+    if page.name != "CHANGELOG.md":  # which names what is gone
+        for path in re.findall(r"`((?:[\w.]+/)+[\w.*-]*)`", text):
+            if path.startswith(PLACES) and not any(word in path for word in MADE_UP):
+                below = page.parent if page.parent.name == "gradclip" else ROOT
+                assert list(below.glob(path.rstrip("/"))) or list(ROOT.glob(path.rstrip("/"))), f"{page.name}: {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_have_settings_that_exist(page):
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for line in "".join(blocks).splitlines():
+        program, *arguments = shlex.split(line, comments=True) or [""]
+        if program != "python" or arguments[0] not in ("train.py", "evaluate.py", "separate.py"):
+            continue
+        name, *given = arguments
+        given = [item.split(",")[0] for item in given if item != "--multirun" and not item.startswith("hydra")]
+        if name == "train.py":
+            compose_config("config", given)
+        elif name == "separate.py":
+            compose_config("separate", given)
+        else:
+            _, overrides = split_overrides(given, "evaluate")
+            compose_config("config", overrides)
