@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 
 from separation.app.settings import compose_config, split_overrides
+from separation.studies.__main__ import parser
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "gradclip/README.md")),
@@ -15,6 +16,13 @@ PAGES = [
 MADE_UP = ("mine", "GROUP")
 """What is in the place of a name that the reader chooses."""
 PLACES = ("separation/", "gradclip/", "scripts/", "benchmarks/", "recipes/", "conf/", "docs/", "notebooks/", "tests/")
+
+
+def code(text: str) -> list[str]:
+    """The lines of a page's bash blocks, and its code spans."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return [*"".join(blocks).splitlines(), *(" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -30,7 +38,7 @@ def test_links_and_paths_lead_somewhere(page):
             slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
             assert anchor in slugs, f"{page.name}: {target}#{anchor}"
     if page.name != "CHANGELOG.md":  # which names what is gone
-        for path in re.findall(r"`((?:[\w.]+/)+[\w.*-]*)`", text):
+        for path in re.findall(r"(?<![\w./~-])(?:[\w.-]+/)+[\w.*-]*", " ".join(code(text))):
             if path.startswith(PLACES) and not any(word in path for word in MADE_UP):
                 below = page.parent if page.parent.name == "gradclip" else ROOT
                 assert list(below.glob(path.rstrip("/"))) or list(ROOT.glob(path.rstrip("/"))), f"{page.name}: {path}"
@@ -38,13 +46,14 @@ def test_links_and_paths_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_have_settings_that_exist(page):
-    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    for line in "".join(blocks).splitlines():
-        program, *arguments = shlex.split(line, comments=True) or [""]
-        if program != "python" or arguments[0] not in ("train.py", "evaluate.py", "separate.py"):
+    for line in code(page.read_text(encoding="utf-8")):
+        program, *arguments = shlex.split(line, comments=True) if line.startswith("python ") else [""]
+        if arguments[:2] == ["-m", "separation.studies"] and "{" not in line:
+            parser().parse_args(arguments[2:])
+        if program != "python" or "..." in line or arguments[0] not in ("train.py", "evaluate.py", "separate.py"):
             continue
         name, *given = arguments
-        given = [item.split(",")[0] for item in given if item != "--multirun" and not item.startswith("hydra")]
+        given = [item.split(",")[0] for item in given if not item.startswith(("--", "hydra"))]
         if name == "train.py":
             compose_config("config", given)
         elif name == "separate.py":
