@@ -11,7 +11,7 @@ from separation.app.assembly import build
 from separation.app.settings import CONF, compose_config
 from separation.errors import InputError
 from separation.model.networks import num_parameters
-from separation.runs.strangers import check_targets
+from separation.runs.untrusted_files import check_targets
 
 CHOICES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name != "experiment"]
 EXTRA = {

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from separation.app.assembly import build
 from separation.errors import InputError
 from separation.runs.earlier_versions import use_todays_names
-from separation.runs.strangers import check_targets
+from separation.runs.untrusted_files import check_targets
 
 OLD_TARGETS = {
     "clip": """

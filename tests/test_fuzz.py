@@ -29,12 +29,12 @@ from separation.data import audio
 from separation.errors import InputError
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
-from separation.runs.strangers import ALLOWED_TARGETS
 from separation.runs.summaries import find_runs, load_summary, runs_table
+from separation.runs.untrusted_files import ALLOWED_TARGETS
 from separation.studies.run_figures import read_columns, training_figure
 from separation.training.counters import Progress
 from separation.training.processes import Processes
-from separation.training.state import capture, restore
+from separation.training.resume import capture, restore
 from separation.training.step import train_step
 
 CPU = torch.device("cpu")

@@ -28,8 +28,8 @@ from separation.evaluation.oracles import OracleEstimator
 from separation.runs import checkpoint
 from separation.runs.provenance import provenance
 from separation.runs.run_folder import RunFolder
-from separation.runs.strangers import check_targets
 from separation.runs.summaries import load_summary, score_table
+from separation.runs.untrusted_files import check_targets
 from separation.training.processes import Processes
 
 PROGRAM_KEYS = ("run", "oracle", "separator", "output")

@@ -16,7 +16,7 @@ from separation.data.sample_store import is_built
 from separation.errors import InputError, check_path
 from separation.runs.earlier_versions import use_todays_names
 from separation.runs.run_folder import RunFolder
-from separation.runs.strangers import check_targets
+from separation.runs.untrusted_files import check_targets
 
 PACKAGE = Path(__file__).parent.parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"

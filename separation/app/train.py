@@ -16,8 +16,8 @@ from separation.app.settings import CONF, note_choices
 from separation.data.check.findings import fast_check
 from separation.model.networks import num_parameters
 from separation.runs.run_folder import RunFolder
-from separation.runs.strangers import check_targets
 from separation.runs.summaries import load_summary, score_table
+from separation.runs.untrusted_files import check_targets
 from separation.training.devices import local_device, pick_device
 from separation.training.interruption import Interruption
 from separation.training.processes import joined

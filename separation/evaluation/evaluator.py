@@ -24,7 +24,7 @@ from separation.model.assignment import reorder
 from separation.model.features import Stft
 from separation.model.separators import Separator, separate
 from separation.runs import atomic_files
-from separation.runs.strangers import check_links
+from separation.runs.untrusted_files import check_links
 from separation.training.processes import Processes
 
 BSS_EVAL_TAPS = 512

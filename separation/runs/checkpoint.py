@@ -9,7 +9,7 @@ import torch
 
 from separation.errors import InputError
 from separation.runs.atomic_files import replacing, write_error
-from separation.runs.strangers import check_archive
+from separation.runs.untrusted_files import check_archive
 
 FORMAT = 1
 

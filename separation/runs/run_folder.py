@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from separation.errors import InputError
 from separation.runs import atomic_files
 from separation.runs.earlier_versions import use_todays_names
-from separation.runs.strangers import check_links, read_settings
+from separation.runs.untrusted_files import check_links, read_settings
 
 MAY_CHANGE = (
     *("choices.", "overrides", "run_dir", "threads", "device", "evaluation."),

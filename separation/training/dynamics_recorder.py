@@ -11,7 +11,7 @@ from gradclip import ClipResult
 from separation.data.mixtures import Batch
 from separation.errors import InputError
 from separation.training.recorder import MetricsLog
-from separation.training.state import random_states, restore_random_states
+from separation.training.resume import random_states, restore_random_states
 from separation.training.step import TrainingParts, batch_loss
 
 COLUMNS = ("step", "loss", "grad_norm", "step_size", "smoothness", "threshold")

@@ -25,7 +25,7 @@ from separation.training.cuda_graph import GraphedStep
 from separation.training.dynamics_recorder import RecordedSteps
 from separation.training.interruption import Interrupted, Interruption
 from separation.training.recorder import Recorder
-from separation.training.state import capture, restore
+from separation.training.resume import capture, restore
 from separation.training.step import TrainingParts, batch_loss, on_host, train_step
 
 log = logging.getLogger(__name__)
