@@ -1,4 +1,4 @@
-"""What is checked of files that may come from a stranger, at the door of evaluate, separate and resume.
+"""What is checked of untrusted files, which may come from a stranger, at the door of evaluate, separate and resume.
 
 A run folder is data, not code: whoever opens one runs nothing that it brings along, builds nothing but this project's
 classes, writes nowhere but into it, and needs no more memory than its files are large. `read_settings` guards
