@@ -243,24 +243,20 @@ def test_bytes_of_checkpoints(fuzz, make_run, tmp_path):
 
 
 HARMLESS = {
-    ("progress", "best_loss"): lambda value: type(value) is float and not math.isnan(value),
+    ("progress", "best_loss"): lambda value: type(value) is float and value > -math.inf,
     ("progress", "seconds"): lambda value: type(value) is float and 0 <= value < math.inf,
     ("progress", "loss_sum"): lambda value: type(value) is float and math.isfinite(value),
-    ("progress", "faults"): lambda value: type(value) is list and all(type(name) is str for name in value),
+    ("progress", "step"): lambda value: type(value) is int and 2 <= value < 2**53,
     **{
-        ("progress", name): lambda value: type(value) is int and 0 <= value < 2**53
-        for name in ("step", "counted", "clipped", "skipped", "faulty_steps")
+        ("progress", name): lambda value: type(value) is int and 0 <= value <= 2
+        for name in ("validated", "counted", "clipped", "skipped")
     },
-    ("progress", "validated"): lambda value: value == 0 and type(value) is int,
     ("clipper", "p"): lambda value: type(value) in (int, float) and 0 <= value <= 100,
     ("clipper", "nonfinite_steps"): lambda value: type(value) is int and value >= 0,
     ("clipper", "history"): lambda value: value == {},
 }
 """What other values may stand in a state: any that a run could have come to; ..."""
-EXAMPLES = {
-    **dict.fromkeys(("best_loss", "seconds", "loss_sum"), 1.5),
-    **{"faults": ["train-0000-00001"], "history": {}, "validated": 0},
-}
+EXAMPLES = {**dict.fromkeys(("best_loss", "seconds", "loss_sum"), 1.5), "step": 3, "clipped": 2, "history": {}}
 """... and examples of them, where 1 is none."""
 
 
@@ -270,20 +266,24 @@ def test_states(fuzz, speech_folder, tmp_path):
     path = tmp_path / "last.pt"
     batch = parts.data.train.excerpts(range(2), 4000)
     progress = Progress()
-    for _ in range(2):
+
+    def step() -> None:
         loss, clip = train_step(parts, batch)
         progress.count(float(loss), clip, list(batch.names))
-    progress.validated = 0
+
+    step()
+    step()
     checkpoint.save(path, capture(parts, progress))
     state = checkpoint.load(path, CPU)
     assert restore(parts, path) == progress
+    step()  # so that what is restored would be seen
+    later = tmp_path / "later.pt"
+    checkpoint.save(later, capture(parts, progress))
     before = flat(capture(parts, progress))
     counts = Counter[str]()
-    tensors = st.sampled_from(
-        [torch.zeros(3), torch.zeros(0, 2), torch.tensor(float("nan")), torch.arange(4), torch.ones(2, 2) > 0]
-    )
+    odd = [torch.zeros(3), torch.zeros(0, 2), torch.tensor(math.nan), torch.arange(4), torch.ones(2, 2) > 0]
     values = st.recursive(
-        st.one_of(st.none(), st.integers(-(2**40), 2**40), st.floats(), st.text(max_size=4), tensors),
+        st.one_of(st.none(), st.integers(-(2**40), 2**40), st.floats(), st.text(max_size=4), st.sampled_from(odd)),
         lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
         max_leaves=5,
     )
@@ -314,18 +314,22 @@ def test_states(fuzz, speech_folder, tmp_path):
         counts["accepted" if accepted else "refused"] += 1
         changed_nothing = flat(capture(parts, progress)) == before
         if accepted or not changed_nothing:
-            checkpoint.save(path, state)
-            restore(parts, path)
+            restore(parts, later)
         assert not accepted or (way in HARMLESS and HARMLESS[way](value)), f"{way} = {value!r} was accepted"
         assert accepted or changed_nothing, f"{way} = {value!r} changed something"
 
     for way in HARMLESS:
         check(way, EXAMPLES.get(way[1], 1))
-    assert not counts["refused"] and counts["accepted"] > 10  # the others stand there already
+    assert counts == {"accepted": len(HARMLESS)}
     ways = [way for way in nodes(state) if way != ("format",)]
     for way in ways:
         for value in (None, -1, math.nan, "x", [], torch.zeros(3), torch.tensor(math.nan)):
             check(way, value)
+    check(("optimizer", "state", 0, "exp_avg_sq"), -1 - state["optimizer"]["state"][0]["exp_avg_sq"])
+    check(("optimizer", "state", 0, "step"), torch.tensor(4.0))
+    for name, value in {"best_loss": -math.inf, "counted": 3, "faults": ["a"], "faulty_steps": 1}.items():
+        check(("progress", name), value)
+    check(("random", 0, 0), torch.zeros_like(state["random"][0][0]))
     fuzz(check, way=st.sampled_from(ways), value=values)
     assert counts["refused"] > 6 * len(ways), counts
 

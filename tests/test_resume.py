@@ -1,6 +1,7 @@
 """A run that was interrupted goes on as if it had not been."""
 
 import csv
+import math
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,12 @@ from separation.app.settings import compose_config
 from separation.errors import InputError
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
+from separation.training.attached_step import AttachedStep
+from separation.training.counters import Progress
 from separation.training.interruption import Interrupted, Interruption
 from separation.training.processes import Processes
-from separation.training.step import TrainingParts
+from separation.training.resume import capture, restore
+from separation.training.step import TrainingParts, on_host, train_step
 
 SETTINGS = ["model.num_layers=2", "model.dropout=0.3", "data.num_train=6", "trainer.max_steps=8"]
 """Three steps an epoch, so that the run ends within one."""
@@ -275,3 +280,38 @@ def test_signals_end_a_run_in_order(number, status, speech_folder, tmp_path):
     assert [row["step"] for row in rows(tmp_path / "run/steps.csv", "")] == [str(n) for n in range(1, step + 2)]
     again = run_program("train.py", *command, f"trainer.max_steps={step + 1}", cwd=tmp_path)
     assert again.returncode == 0 and "model's improvement" in again.stdout  # finished: shows the scores, trains nothing
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        ((), "overflow bad"),
+        (("clip=autoclip_on_device",), "bad"),
+        (("clip=autoclip_on_device",), "bad good bad"),
+        (("optimizer._target_=torch.optim.Adagrad", "~optimizer.fused"), ""),
+        (("optimizer._target_=torch.optim.Adagrad", "~optimizer.fused"), "good"),
+        (("optimizer._target_=torch.optim.Adafactor", "~optimizer.fused"), "good"),
+        (("optimizer=sgd", "optimizer.lr=0.1", "optimizer.momentum=0.9"), "bad good"),
+    ],
+)
+def test_every_state_that_a_run_can_come_to_is_restored(overrides, steps, make_parts, tmp_path):
+    """Steps that were left out, after which an optimizer remembers nothing yet, or all. An overflow is no fault."""
+    parts, progress = make_parts(*overrides), Progress()
+    take = AttachedStep(parts) if parts.clipper.on_device else partial(train_step, parts)
+    batch = parts.data.train.excerpts(range(2), 4000)
+    for step in steps.split():
+        loss, clip = take(batch if step == "good" else batch._replace(sources=batch.sources * math.nan))
+        progress.count(float(loss), *on_host([clip]), [] if step == "overflow" else list(batch.names))
+    checkpoint.save(tmp_path / "last.pt", capture(parts, progress))
+    restored = make_parts(*overrides)
+    assert restore(restored, tmp_path / "last.pt") == progress
+    states = [each.optimizer.state_dict()["state"] for each in (parts, restored)]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+def test_a_sparse_network_is_refused_in_a_sentence(make_parts, tmp_path):
+    network = make_parts().network
+    sparse = {name: tensor.to_sparse() for name, tensor in network.state_dict().items()}
+    checkpoint.save(tmp_path / "best.pt", {"network": sparse})
+    with pytest.raises(InputError, match="its parameters don't fit the network"):
+        checkpoint.load_network(tmp_path / "best.pt", network, torch.device("cpu"))

@@ -68,8 +68,8 @@ def load_network(path: Path, network: torch.nn.Module, device: torch.device) -> 
 def check_network(path: Path, tensors: object, network: torch.nn.Module) -> None:
     """Raises InputError unless tensors are a state of the network: its names, shapes and types, and finite."""
     expected = network.state_dict()
-    if not isinstance(tensors, dict) or {name: _kind(tensor) for name, tensor in tensors.items()} != {
-        name: _kind(tensor) for name, tensor in expected.items()
+    if not isinstance(tensors, dict) or {name: kind(tensor) for name, tensor in tensors.items()} != {
+        name: kind(tensor) for name, tensor in expected.items()
     }:
         raise InputError(
             f"{path}: its parameters don't fit the network that config.yaml describes; the two files are of different"
@@ -80,5 +80,6 @@ def check_network(path: Path, tensors: object, network: torch.nn.Module) -> None
         raise InputError(f"{path}: {broken[0]} is NaN or infinite; use another checkpoint or train again")
 
 
-def _kind(value: object) -> object:
-    return (value.shape, value.dtype) if isinstance(value, torch.Tensor) else type(value)
+def kind(value: object) -> object:
+    """What another value has to have in common with this one to take its place."""
+    return (value.shape, value.dtype, value.layout, value.is_meta) if isinstance(value, torch.Tensor) else type(value)

@@ -73,10 +73,11 @@ class Progress:
         counts = [value for value in state.values() if type(value) is int]
         sound = (
             all(0 <= count < 2**53 for count in counts)
-            and progress.validated <= progress.step
+            and all(count <= progress.step for count in counts)
+            and bool(progress.faults) == (progress.faulty_steps > 0)
             and 0 <= progress.seconds < math.inf
             and math.isfinite(progress.loss_sum)
-            and not math.isnan(progress.best_loss)
+            and progress.best_loss > -math.inf
             and all(type(name) is str for name in progress.faults)
         )
         if not sound:

@@ -1,5 +1,6 @@
 """A training run's state, to a checkpoint and back: what has to be restored so that the run goes on bit for bit."""
 
+import copy
 import inspect
 import math
 from pathlib import Path
@@ -41,8 +42,7 @@ def restore(parts: TrainingParts, path: Path) -> Progress:
         )
     try:
         progress = Progress.from_state(state["progress"])
-        is_new = progress.step == progress.faulty_steps  # which are left out
-        _check_optimizer(state["optimizer"], parts.optimizer, is_new)
+        _check_optimizer(state["optimizer"], parts.optimizer, progress)
         _check_loss_scale(state["loss_scale"], parts.precision.scaler.state_dict())
         _check_random(state["random"], parts.device)
         parts.clipper.load_state_dict(state["clipper"])  # checks all of it before it changes anything
@@ -59,13 +59,9 @@ def restore(parts: TrainingParts, path: Path) -> Progress:
     return progress
 
 
-def _check_optimizer(state: Any, optimizer: torch.optim.Optimizer, is_new: bool) -> None:
+def _check_optimizer(state: Any, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Raises ValueError (or KeyError, TypeError, AttributeError) unless a state is one that the optimizer could have
-    saved: its settings, and for each parameter what it remembers, of the parameter's shape.
-
-    Args:
-        is_new: it has not taken a step yet.
-    """
+    saved after that many steps: its settings, and what a step of its kind remembers of each parameter."""
     ours = optimizer.state_dict()["param_groups"]
     if len(state["param_groups"]) != len(ours):
         raise ValueError(f"optimizer: expected {len(ours)} groups of parameters")
@@ -74,40 +70,40 @@ def _check_optimizer(state: Any, optimizer: torch.optim.Optimizer, is_new: bool)
             same = group[name] == expected[name] or name == "capturable"  # which a captured step sets
             if type(group[name]) is not type(expected[name]) or not same:
                 raise ValueError(f"optimizer: {name} is {group[name]!r}, the settings say {expected[name]!r}")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    remembered = _remembered(optimizer)
-    if state["state"].keys() != (set() if is_new or not remembered else set(range(len(parameters)))):
-        raise ValueError(f"optimizer: expected a state of each of {len(parameters)} parameters")
+    probe = _probe(optimizer)
+    remembered = probe.state_dict()["state"]
+    # While all steps are left out, some optimizers remember nothing yet.
+    is_new = not state["state"] and progress.step in (progress.skipped, progress.faulty_steps)
+    if not is_new and state["state"].keys() != remembered.keys():
+        raise ValueError(f"optimizer: expected a state of each of {len(remembered)} parameters")
     for number, entries in state["state"].items():
-        if entries.keys() != remembered.keys():
-            raise ValueError(f"optimizer: expected {', '.join(remembered)} of parameter {number}")
-        for name, example in remembered.items():
-            _check_like(f"optimizer: {name} of parameter {number}", entries[name], example, parameters[number].shape)
-
-
-def _remembered(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """What an optimizer of this kind remembers of a parameter with a single entry, by name."""
-    like = optimizer.param_groups[0]["params"][0]
-    entry = torch.zeros((1,) * like.ndim, requires_grad=True, device=like.device)
-    entry.grad = torch.zeros_like(entry)
-    arguments = inspect.signature(type(optimizer)).parameters
-    probe: Any = type(optimizer)
-    probe = probe([entry], **{name: value for name, value in optimizer.defaults.items() if name in arguments})
+        if {name: checkpoint.kind(value) for name, value in entries.items()} != {
+            name: checkpoint.kind(value) for name, value in remembered[number].items()
+        }:
+            raise ValueError(f"optimizer: its state of parameter {number} has other names, shapes or types")
+        for name, value in entries.items():
+            if isinstance(value, Tensor) and not value.isfinite().all():
+                raise ValueError(f"optimizer: {name} of parameter {number} is NaN or infinite")
+        steps = float(entries.get("step", 0))
+        if not (0 <= steps <= progress.step and steps.is_integer()):
+            raise ValueError(f"optimizer: step of parameter {number} is {steps:g} after {progress.step} steps")
+    probe.load_state_dict(copy.deepcopy(probe.state_dict() | {"state": state["state"]}))
     probe.step()
-    return dict(probe.state[entry]) if entry in probe.state else {}
+    if not all(entry.isfinite().all() for group in probe.param_groups for entry in group["params"]):
+        raise ValueError("optimizer: the next step from there is NaN or infinite")
 
 
-def _check_like(name: str, value: Any, example: Any, shape: torch.Size) -> None:
-    """Raises ValueError unless a value is of an example's type and, where that is no scalar, of a shape; and finite."""
-    if not isinstance(example, Tensor):
-        if type(value) is not type(example):
-            raise ValueError(f"{name} is {value!r}")
-        return
-    shape = shape if example.ndim else example.shape
-    if not isinstance(value, Tensor) or (value.shape, value.dtype) != (shape, example.dtype):
-        raise ValueError(f"{name} has another shape or type")
-    if not value.isfinite().all() or (not example.ndim and value < 0):
-        raise ValueError(f"{name} is NaN, infinite or negative")
+def _probe(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """An optimizer of the same kind, after a step with gradients of 0 on parameters of 0 of the same shapes."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    entries = [torch.zeros_like(parameter, requires_grad=True) for parameter in parameters]
+    for entry in entries:
+        entry.grad = torch.zeros_like(entry)
+    arguments = inspect.signature(type(optimizer)).parameters
+    kind: Any = type(optimizer)
+    probe = kind(entries, **{name: value for name, value in optimizer.defaults.items() if name in arguments})
+    probe.step()
+    return probe
 
 
 def _check_loss_scale(state: Any, expected: dict[str, Any]) -> None:
@@ -121,12 +117,16 @@ def _check_loss_scale(state: Any, expected: dict[str, Any]) -> None:
 
 def _check_random(states: Any, device: torch.device) -> None:
     """Raises ValueError unless every process's states are such as `random_states` gives."""
-    expected = [(torch.Tensor, state.shape, state.dtype) for state in random_states(device)]
+    expected = random_states(device)
     if not isinstance(states, list) or not states:
         raise ValueError("random: expected the states of at least one process")
     for process in states:
-        if [(type(state), state.shape, state.dtype) for state in process][: len(expected)] != expected[: len(process)]:
+        if not isinstance(process, list) or not process:
             raise ValueError("random: expected generators' states")
+        for state, ours in zip(process, expected, strict=False):  # a run may move between a CPU and a GPU
+            if checkpoint.kind(state) != checkpoint.kind(ours):
+                raise ValueError("random: expected generators' states")
+        torch.Generator().set_state(process[0].cpu())  # which refuses what is no generator's state
 
 
 def random_states(device: torch.device) -> list[Tensor]:
