@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 import gradclip
 from separation.app.assembly import build
-from separation.app.command import CONF, compose_config
+from separation.app.settings import CONF, compose_config
 
 CHOICES = sorted(path.stem for path in (CONF / "clip").glob("*.yaml"))
 VARIANTS = {
