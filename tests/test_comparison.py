@@ -14,11 +14,11 @@ from separation.studies.comparing import name_strategies
 from separation.studies.conditions import Conditions
 from separation.studies.curves import load_curves
 from separation.studies.figures import conditions_figure, curves_figure, strategies_figure, table1_figure
-from separation.studies.report import Report
 from separation.studies.run_table import collect_runs, load_runs, read_log, read_table, write_table
 from separation.studies.scales import Scales
 from separation.studies.strategies import Strategies
 from separation.studies.table1 import MODELS, PAPER, Table1
+from separation.studies.table_formats import Report
 
 Row = dict[str, Any]
 AUTOCLIP = {"clip.p": 10.0}

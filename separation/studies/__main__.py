@@ -12,11 +12,11 @@ from separation.runs.atomic_files import replacing
 from separation.runs.run_folder import RunFolder
 from separation.studies.conditions import Conditions
 from separation.studies.curves import CURVE_COLUMNS, collect_curves
-from separation.studies.report import FORMATS
 from separation.studies.run_table import collect_runs, join, load_runs, read_table, write_table
 from separation.studies.scales import Scales
 from separation.studies.strategies import Strategies
 from separation.studies.table1 import Table1
+from separation.studies.table_formats import FORMATS
 
 STUDIES: dict[str, tuple[Any, str]] = {
     "table1": (Table1, "Table 1 of the paper: percentiles by losses (recipes/paper/table1.sh)"),

@@ -19,8 +19,8 @@ from separation.studies.comparing import (
     short,
 )
 from separation.studies.intervals import Mean
-from separation.studies.report import Report
 from separation.studies.run_table import DIGEST, as_text
+from separation.studies.table_formats import Report
 
 
 class Conditions:

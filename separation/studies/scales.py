@@ -5,7 +5,7 @@ import pandas as pd
 from separation.errors import InputError
 from separation.studies.comparing import SCALES, Scores, check_alike, name_strategies, shared_settings
 from separation.studies.intervals import Mean
-from separation.studies.report import Report
+from separation.studies.table_formats import Report
 
 AS_IT_IS = "as it is"
 

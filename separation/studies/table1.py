@@ -8,7 +8,7 @@ import pandas as pd
 from separation.errors import InputError
 from separation.studies.comparing import Scores, check_alike, shared_settings
 from separation.studies.intervals import Mean, mean
-from separation.studies.report import Report
+from separation.studies.table_formats import Report
 
 MODELS = {
     "deep_clustering": "L_DC",
