@@ -1,20 +1,20 @@
 """Is a corpus what it should be: `python scripts/check_data.py data=libri2mix data.root=... [output=check]`.
 
 Takes train.py's overrides of the corpus and of mixing. Reads all of the corpus, and all mixtures that are files; prints
-counts, sample rates, lengths, levels, noise floors, mixtures that aren't the sum of their sources, clipped, silent,
-doubled and damaged recordings, and speakers that splits share; and writes it to output/report.txt, report.json and
-figure.png. Ends with status 1 if it finds something that makes scores wrong.
+counts, sample rates, lengths, levels, noise floors, offsets, mixtures that aren't the sum of their sources, test
+mixtures that can't be scored, clipped, silent, doubled and damaged recordings, and speakers that splits share; and
+writes it to output/report.txt, report.json and figure.png. Ends with status 1 if it finds something that makes scores
+wrong.
 """
 
 import sys
 from pathlib import Path
 
-from separation.app.assembly import build_corpus
+from separation.app.assembly import build_data
 from separation.app.command import entry_point
 from separation.app.settings import arguments, compose_config, split_overrides
 from separation.data.check.measure import inspect
 from separation.data.check.report import check_figure, distributions, report, summary
-from separation.data.sample_store import open_store
 from separation.errors import check_path
 from separation.runs.atomic_files import replacing, write_text
 from separation.runs.provenance import write_json
@@ -24,9 +24,9 @@ def main() -> None:
     """Inspects, prints and writes."""
     program, overrides = split_overrides(arguments(__doc__, "check_data"), "check_data")
     check_path("output", program.output)
-    corpus = build_corpus(compose_config("config", overrides))
-    store = open_store(corpus)
-    inspection = inspect(corpus, store, corpus.mixture_lists({utterance.name for utterance in store.utterances}))
+    config = compose_config("config", overrides)
+    data = build_data(config)
+    inspection = inspect(data.corpus, data.train.store, data.lists, data.tests)
     numbers = summary(inspection)
     text = report(numbers)
     print(text)

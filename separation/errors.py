@@ -29,6 +29,12 @@ def check_choice(key: str, value: object, choices: tuple[str, ...]) -> str:
     return value
 
 
+def check_flag(key: str, value: object) -> None:
+    """Raises InputError unless `value` is true or false."""
+    if not isinstance(value, bool):
+        raise InputError(f"{key}={value}: expected true or false")
+
+
 def check_path(key: str, value: object) -> None:
     """Raises InputError unless `value` can name a file: text without NUL."""
     if not isinstance(value, str) or not value or "\0" in value:

@@ -106,7 +106,8 @@ def score(evaluator: Evaluator, data: Data, output: Path, origin: dict[str, dict
     The summary's top level is that of the `test` split; `splits` has every one.
     """
     rows = {mixtures.split: evaluator.evaluate(mixtures) for mixtures in data.tests}
-    splits = {split: summarize(split_rows) for split, split_rows in rows.items()}
+    heard = data.train.speakers()
+    splits = {split: summarize(split_rows, heard) for split, split_rows in rows.items()}
     summary = {**splits["test"], "splits": splits, **origin}
     if evaluator.processes.is_main:
         target = RunFolder(output)

@@ -12,6 +12,8 @@ from separation.app.assembly import build, load_model
 from separation.app.command import entry_point
 from separation.app.settings import arguments, compose_config, run_config, run_folder
 from separation.data import audio
+from separation.data.audio_files import AUDIO_SUFFIXES, audio_files
+from separation.data.decoding import read
 from separation.errors import InputError, check_number, check_path
 from separation.evaluation.long_recordings import RecordingSeparator
 
@@ -20,9 +22,9 @@ def find_inputs(path: Path, output: Path) -> dict[Path, Path]:
     """Each recording, and where its sources go: below `output`, as the recording lies below the input folder."""
     if not path.exists():
         raise InputError(f"input={path}: no such file or folder")
-    files = [path] if path.is_file() else audio.audio_files(path)
+    files = [path] if path.is_file() else audio_files(path)
     if not files:
-        raise InputError(f"input={path}: holds no audio files ({', '.join(sorted(audio.AUDIO_SUFFIXES))})")
+        raise InputError(f"input={path}: holds no audio files ({', '.join(sorted(AUDIO_SUFFIXES))})")
     root = path.parent if path.is_file() else path
     if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
         raise InputError(f"output={output}: lies inside the input folder, whose files it could replace; choose another")
@@ -55,7 +57,7 @@ def separate() -> None:
     )
     bar = tqdm(inputs.items(), unit="file", disable=None)
     for file, target in bar:
-        samples, file_rate = audio.read(file)
+        samples, file_rate = read(file)
         target.parent.mkdir(parents=True, exist_ok=True)
         for number, source in enumerate(separator(samples, file_rate), start=1):
             path = target.with_name(f"{target.name}_source{number}.wav")

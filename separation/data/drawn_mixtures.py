@@ -43,7 +43,8 @@ class DrawnMixtures(MixtureList):
         if len(self._speakers) < mixing.num_sources:
             raise InputError(
                 f"data: the {split} split has {len(self._speakers)} speaker(s), too few for mixtures of"
-                f" {mixing.num_sources}; add speakers (or hold out fewer: data.held_out) or lower mixing.num_sources"
+                f" {mixing.num_sources}; add speakers (or hold out fewer: data.held_out), more recordings of those that"
+                " have fewer than there are splits (or lower data.segment_seconds), or lower mixing.num_sources"
             )
 
     def __len__(self) -> int:

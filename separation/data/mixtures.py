@@ -124,6 +124,10 @@ class MixtureList(ABC):
     def spans(self, mixture: Mixture, num_samples: int | None = None) -> list[Span]:
         """What each utterance gives to an excerpt of `num_samples`; None: to the whole mixture."""
 
+    def speakers(self) -> set[str]:
+        """Who speaks in the split, as far as it is known."""
+        return {utterance.speaker for utterance in self.store.utterances if utterance.split == self.split} - {""}
+
     def length(self, index: int) -> int:
         """Number of samples of a whole mixture."""
         spans = self.spans(self.draw(index))[: self.mixing.num_sources]  # noise doesn't count

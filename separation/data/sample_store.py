@@ -27,7 +27,7 @@ from separation.runs.atomic_files import free_space, write_text
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 
 
 class SampleStore:

@@ -9,7 +9,7 @@ import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from separation.evaluation.metrics import LIMIT_DB, BssEval, bss_eval_by_museval
+from separation.evaluation.metrics import LIMIT_DB, BssEval, bss_eval_by_museval, score_what_is_there
 
 
 def bss_eval(estimates: np.ndarray, references: np.ndarray, num_taps: int = 512) -> BssEval:
@@ -23,10 +23,12 @@ def bss_eval(estimates: np.ndarray, references: np.ndarray, num_taps: int = 512)
         num_taps: length of the distortion filters that are forgiven.
 
     Returns:
-        dB within +-100, shape (source,) each; all -100 where a signal is silent.
+        dB within +-100, shape (source,) each; NaN for a source of which a signal is silent.
     """
-    if not (estimates.any(axis=1).all() and references.any(axis=1).all()):
-        return BssEval(*np.full((3, len(references)), -LIMIT_DB))
+    return score_what_is_there(_bss_eval, estimates, references, num_taps)
+
+
+def _bss_eval(estimates: np.ndarray, references: np.ndarray, num_taps: int) -> BssEval:
     size = scipy.fft.next_fast_len(references.shape[-1] + num_taps - 1, real=True)
     ours, theirs = (scipy.fft.rfft(signals.astype(np.float64), size) for signals in (references, estimates))
     try:

@@ -2,7 +2,10 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +18,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from separation.data import audio
+from separation.data.corpora.file_corpus import named
+from separation.data.measurable import ScoredParts
 from separation.data.mixtures import Batch, MixtureList
-from separation.errors import InputError, check_choice, check_count
+from separation.errors import InputError, check_choice, check_count, check_flag
 from separation.evaluation import metrics
 from separation.evaluation.bss_eval import bss_eval
 from separation.evaluation.oracles import ORACLES, OracleEstimator
@@ -26,6 +31,8 @@ from separation.model.separators import Separator, separate
 from separation.runs import atomic_files
 from separation.runs.untrusted_files import check_links
 from separation.training.processes import Processes
+
+log = logging.getLogger(__name__)
 
 BSS_EVAL_TAPS = 512
 Row = dict[str, Any]
@@ -38,6 +45,7 @@ class EvaluationSettings:
     Args:
         metrics: `museval` (its BSS Eval, whose SDR with one tap is the SI-SDR) or `torch` (the same numbers, faster);
             the oracles are always scored by the latter.
+        zero_mean: remove the means of all signals before SI-SDR is taken, as asteroid does; museval doesn't.
         bss_eval: adds SDR, SIR and SAR of BSS Eval with 512 taps.
         batch_size: mixtures at once.
         num_audio: of each split's first mixtures, so many are written as audio files.
@@ -45,6 +53,7 @@ class EvaluationSettings:
     """
 
     metrics: str
+    zero_mean: bool
     bss_eval: bool
     batch_size: int
     num_audio: int
@@ -52,6 +61,7 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         check_choice("metrics", self.metrics, tuple(SI_SDR))
+        check_flag("zero_mean", self.zero_mean)
         check_count("batch_size", self.batch_size)
         check_count("num_audio", self.num_audio, minimum=0)
 
@@ -63,6 +73,12 @@ def si_sdr_by_museval(estimates: Tensor, references: Tensor, num_samples: Tensor
         for estimate, reference, length in zip(estimates, references, num_samples.tolist(), strict=True)
     ]
     return np.stack(scores)
+
+
+def centred(signals: Tensor, num_samples: Tensor) -> Tensor:
+    """Signals without their means, shape (batch, source, time), zeros after each mixture's end."""
+    inside = torch.arange(signals.shape[-1]) < num_samples[:, None, None]
+    return (signals - signals.sum(-1, keepdim=True) / num_samples[:, None, None]) * inside
 
 
 def si_sdr_by_torch(estimates: Tensor, references: Tensor, num_samples: Tensor) -> np.ndarray:
@@ -122,20 +138,34 @@ class Evaluator:
         self.processes = processes or Processes()
 
     def evaluate(self, mixtures: MixtureList) -> list[Row]:
-        """A row for each mixture and source, in the list's order."""
+        """A row for each mixture and source, in the list's order. Where nothing can be measured the scores are NaN, and
+        a warning says why."""
         # Mixtures of like length make a batch, so that little of it is padding.
         order = sorted(range(len(mixtures)), key=mixtures.length)
         batches = [order[i : i + self.settings.batch_size] for i in range(0, len(order), self.settings.batch_size)]
         batches = batches[self.processes.rank :: self.processes.count]
+        parts = ScoredParts(mixtures)
         rows: dict[int, list[Row]] = {}
+        problems: dict[int, str] = {}
         # None: hidden where there is no terminal
         hidden = None if self.settings.progress and self.processes.is_main else True
         with tqdm(total=sum(map(len, batches)), unit="mixture", desc=mixtures.split, disable=hidden) as bar:
             for indices in batches:
                 batch = mixtures.whole(indices)
-                rows |= zip(indices, self._rows(mixtures, indices, batch, self._separate(batch)), strict=True)
+                scored = self._rows(mixtures, indices, batch, self._separate(batch))
+                for i, (index, group) in enumerate(zip(indices, scored, strict=True)):
+                    rows[index] = group
+                    found = parts.problems(batch.sources[i, :, : int(batch.num_samples[i])].numpy(), index)
+                    for source in found:
+                        group[source] = {k: math.nan if isinstance(v, float) else v for k, v in group[source].items()}
+                    if reason := "; ".join(dict.fromkeys(found.values())) or _undefined(group):
+                        problems[index] = f"{batch.names[i]}: {reason}"
                 bar.update(len(indices))
         together = {index: group for part in self.processes.gather(rows) for index, group in part.items()}
+        unscored = {index: text for part in self.processes.gather(problems) for index, text in part.items()}
+        if unscored and self.processes.is_main:
+            names = named([unscored[index] for index in sorted(unscored)])
+            log.warning("%s: %d of %d mixtures not scored: %s", mixtures.split, len(unscored), len(together), names)
         return [row for index in sorted(together) for row in together[index]]
 
     def write_examples(self, mixtures: MixtureList, folder: Path) -> None:
@@ -165,13 +195,18 @@ class Evaluator:
         """Each mixture's rows."""
         score = SI_SDR[self.settings.metrics]
         mixture = batch.mixture.unsqueeze(1).expand_as(batch.sources)
-        columns = {
-            "input_si_sdr": score(mixture, batch.sources, batch.num_samples),
-            "si_sdr": score(estimates, batch.sources, batch.num_samples),
-        }
+        signals = {"input_si_sdr": mixture, "si_sdr": estimates}
+        ideal = {f"oracle_{name}": oracle(batch) for name, oracle in self.oracles.items()}
+        references = batch.sources
+        if self.settings.zero_mean:
+            references = centred(references, batch.num_samples)
+            signals, ideal = (
+                {name: centred(signal, batch.num_samples) for name, signal in group.items()}
+                for group in (signals, ideal)
+            )
+        columns = {name: score(signal, references, batch.num_samples) for name, signal in signals.items()}
         columns["si_sdr_improvement"] = columns["si_sdr"] - columns["input_si_sdr"]
-        for name, oracle in self.oracles.items():
-            columns[f"oracle_{name}"] = si_sdr_by_torch(oracle(batch), batch.sources, batch.num_samples)
+        columns |= {name: si_sdr_by_torch(signal, references, batch.num_samples) for name, signal in ideal.items()}
         for i, index in enumerate(indices):
             length = int(batch.num_samples[i])
             extra = self._bss_eval(batch.sources[i, :, :length], estimates[i, :, :length])
@@ -204,11 +239,45 @@ def write_audio(folder: Path, signals: dict[str, Tensor], sample_rate: int) -> N
         audio.write(folder / f"{name}.wav", signal.numpy(), sample_rate)
 
 
-def summarize(rows: list[Row]) -> dict[str, Any]:
-    """Means over a split's mixtures and sources, in dB."""
-    means = {name: fmean(row[name] for row in rows) for name, value in rows[0].items() if isinstance(value, float)}
+def _undefined(group: list[Row]) -> str:
+    """Which of a mixture's sources have no score though they can be measured: their estimates are silent."""
+    silent = [str(row["source"] + 1) for row in group if math.isnan(row["si_sdr"])]
+    return f"the estimate of source {', '.join(silent)} is silent" if silent else ""
+
+
+def summarize(rows: list[Row], trained_on: Collection[str] = ()) -> dict[str, Any]:
+    """Means over a split's mixtures and sources, in dB, and which mixtures they are of.
+
+    A mixture counts whole or not at all: where one source has no score, the others' have nothing beside them to be
+    separated from.
+
+    Args:
+        trained_on: the training speakers.
+
+    Raises:
+        InputError: no mixture has all scores.
+    """
+    mixtures: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        mixtures[row["mixture"]].append(row)
+    scored = [group for group in mixtures.values() if not any(math.isnan(row["si_sdr_improvement"]) for row in group)]
+    if not scored:
+        raise InputError(f"data: none of the {len(mixtures)} mixtures of the {rows[0]['split']} split can be scored")
+    kept = [row for group in scored for row in group]
+    scores = [name for name, value in rows[0].items() if isinstance(value, float)]
+    # An oracle may have no score where the model has one: its own mean goes without.
+    values = {name: [row[name] for row in kept if not math.isnan(row[name])] for name in scores}
+    means = {name: fmean(numbers) if numbers else None for name, numbers in values.items()}
     oracle = {name: means.pop(f"oracle_{name}") for name in ORACLES}
-    return {"num_mixtures": len({row["mixture"] for row in rows}), **means, "oracle": oracle}
+    speakers = {row["speaker"] for row in kept} - {""}
+    return {
+        "num_mixtures": len(scored),
+        "num_not_scored": len(mixtures) - len(scored),
+        "num_speakers": len(speakers),
+        "num_known_speakers": len(speakers & set(trained_on)),
+        **means,
+        "oracle": oracle,
+    }
 
 
 def write_scores(path: Path, rows: list[Row]) -> None:

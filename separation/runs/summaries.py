@@ -47,9 +47,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def decibels(value: float) -> str:
-    """Two digits, and no minus before a zero."""
-    return f"{round(value, 2) + 0.0:.2f}"
+def decibels(value: float | None) -> str:
+    """Two digits, and no minus before a zero; a dash where there is no score."""
+    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"
+
+
+def familiarity(scores: dict[str, Any]) -> str:
+    """Whether the network heard a split's speakers in training; empty where nobody knows."""
+    known, count = scores.get("num_known_speakers", 0), scores.get("num_speakers", 0)
+    if not count:
+        return ""
+    return "known speakers" if known == count else f"{known} of {count} speakers known" if known else "unknown speakers"
 
 
 def score_table(splits: dict[str, dict[str, Any]]) -> str:
@@ -65,7 +73,12 @@ def score_table(splits: dict[str, dict[str, Any]]) -> str:
     for name, title in {"sdr": "SDR", "sir": "SIR", "sar": "SAR"}.items():
         if f"bss_eval_{name}" in columns[0]:
             rows.append([f"model's {title} (BSS Eval)", *(decibels(column[f"bss_eval_{name}"]) for column in columns)])
-    header = ["SI-SDR [dB]", *(f"{name} ({column['num_mixtures']} mixtures)" for name, column in splits.items())]
+    header = ["SI-SDR [dB]"]
+    for name, column in splits.items():
+        count = f"{column['num_mixtures']} mixtures"
+        if missing := column.get("num_not_scored"):
+            count += f", {missing} not scored"
+        header.append(f"{', '.join(filter(None, [name, familiarity(column)]))} ({count})")
     return table(header, rows)
 
 
@@ -77,9 +90,18 @@ def runs_table(folders: Sequence[RunFolder], root: Path) -> str:
     summaries = {folder.path: load_summary(folder) for folder in folders}
     splits = list(dict.fromkeys(split for summary in summaries.values() if summary for split in summary["splits"]))
     names = short_names([path.relative_to(root).as_posix() for path in summaries])
+    titles = [
+        _title(split, [summary["splits"].get(split) for summary in summaries.values() if summary]) for split in splits
+    ]
     rows = []
     for name, summary in zip(names, summaries.values(), strict=True):
         scores = [summary["splits"].get(split) if summary else None for split in splits]
         cells = [decibels(score["si_sdr_improvement"]) if score else "-" for score in scores]
         rows.append([name, *cells, "done" if summary else "unfinished"])
-    return table(["SI-SDR improvement [dB]", *splits, "state"], rows)
+    return table(["SI-SDR improvement [dB]", *titles, "state"], rows)
+
+
+def _title(split: str, scores: Sequence[dict[str, Any] | None]) -> str:
+    """A split's name, and whose voices it has where that is the same in all runs."""
+    kinds = {familiarity(each) for each in scores if each}
+    return f"{split} ({kinds.pop()})" if len(kinds) == 1 and kinds != {""} else split

@@ -15,7 +15,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from separation.data import audio
+from separation.data.decoding import read
 from separation.errors import InputError
 from separation.model.features import Stft
 from separation.runs.run_folder import RunFolder, short_names
@@ -48,7 +48,7 @@ def spectrogram_figure(folder: Path) -> Figure:
             if name is None:
                 axis.axis("off")
                 continue
-            samples, rate = audio.read(folder / f"{name}.wav")
+            samples, rate = read(folder / f"{name}.wav")
             decibels = 20 * np.log10(Stft()(torch.from_numpy(samples[:, 0])).abs().numpy().T + 1e-10)
             peak = decibels.max() if peak is None else peak
             image = _spectrogram(axis, decibels - peak, len(samples) / rate, rate)

@@ -3,15 +3,16 @@ import pytest
 import soundfile
 
 from separation.data import audio
+from separation.data.decoding import read
 from separation.errors import InputError
 
 
 def test_reads_channels_and_rate(tmp_path):
     samples = np.stack([np.linspace(-0.5, 0.5, 100), np.zeros(100)], 1)
     soundfile.write(tmp_path / "a.flac", samples, 16000)
-    read, rate = audio.read(tmp_path / "a.flac")
+    decoded, rate = read(tmp_path / "a.flac")
     assert rate == 16000
-    np.testing.assert_allclose(read, samples, atol=2**-15)
+    np.testing.assert_allclose(decoded, samples, atol=2**-15)
 
 
 def test_a_wav_file_that_ends_early_is_named(tmp_path):
@@ -20,10 +21,10 @@ def test_a_wav_file_that_ends_early_is_named(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:10_044])
     with pytest.raises(InputError, match=r"a.wav: ends early \(10000 of 16000 bytes\); replace it"):
-        audio.read(path)
+        read(path)
     size = whole.index(b"data") + 4  # of a stream nobody knew it when the header was written
     path.write_bytes(whole[:size] + b"\xff\xff\xff\xff" + whole[size + 4 :])
-    assert len(audio.read(path)[0]) == 8000
+    assert len(read(path)[0]) == 8000
 
 
 def test_mono_is_the_mean_of_the_channels_at_the_asked_rate(tmp_path):
@@ -50,6 +51,9 @@ def test_resampling_removes_what_the_new_rate_cannot_hold():
         (np.append(np.ones(999), np.nan), "NaN or infinite"),
         (np.zeros(800), "is silent"),
         (np.ones(799), "is shorter than 0.1 s"),
+        (np.eye(1, 8000, 4000)[0], "holds less than 0.1 s that isn't silence"),
+        (np.append(np.ones(799), np.zeros(7201)), "holds less than 0.1 s that isn't silence"),
+        (np.outer(np.sin(np.arange(8000.0)), [1, -1]), "is silent .its channels cancel each other."),
     ],
 )
 def test_files_that_cannot_be_used_are_named(tmp_path, content, words):
@@ -61,17 +65,32 @@ def test_files_that_cannot_be_used_are_named(tmp_path, content, words):
     with pytest.raises(InputError, match=f"{path}: .*{words}.*replace or remove it"):
         audio.read_mono(path, 8000)
     with pytest.raises(InputError, match="missing.wav"):
-        audio.read(tmp_path / "missing.wav")
+        read(tmp_path / "missing.wav")
 
 
 def test_written_files_keep_what_exceeds_full_scale(tmp_path):
     audio.write(tmp_path / "a.wav", np.array([0.0, 1.7, -2.5], np.float32), 8000)
-    assert audio.read(tmp_path / "a.wav")[0][:, 0].tolist() == pytest.approx([0.0, 1.7, -2.5])
+    assert read(tmp_path / "a.wav")[0][:, 0].tolist() == pytest.approx([0.0, 1.7, -2.5])
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
-def test_finds_audio_in_any_depth(tmp_path):
-    for name in ("b/c/x.WAV", "a.flac", "notes.txt", ".hidden.wav"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert [path.relative_to(tmp_path).as_posix() for path in audio.audio_files(tmp_path)] == ["a.flac", "b/c/x.WAV"]
+@pytest.mark.parametrize("offset", [0.02, 0.1, -0.5])
+def test_an_offset_is_removed_where_it_matters(tmp_path, offset):
+    speech = 0.05 * np.random.default_rng(0).standard_normal(8000)
+    speech -= speech.mean()
+    soundfile.write(tmp_path / "a.wav", speech + offset, 8000, subtype="FLOAT")
+    np.testing.assert_allclose(audio.read_mono(tmp_path / "a.wav", 8000, keep_offset=False), speech, atol=1e-7)
+    np.testing.assert_allclose(audio.read_mono(tmp_path / "a.wav", 8000), speech + offset, atol=1e-7)
+    soundfile.write(tmp_path / "a.wav", speech + 0.002, 8000, subtype="FLOAT")  # 4% of the level stays as it is
+    samples, _ = read(tmp_path / "a.wav")
+    np.testing.assert_array_equal(audio.read_mono(tmp_path / "a.wav", 8000, keep_offset=False), samples[:, 0])
+
+
+def test_a_copy_at_the_models_rate_will_do(tmp_path):
+    for rate in (6000, 8000, 12_000, 16_000, 44_100):
+        soundfile.write(tmp_path / f"{rate}.wav", np.random.default_rng(0).standard_normal(rate) / 9, rate)
+    for rate in (8000, 12_000, 16_000):
+        assert len(audio.read_mono(tmp_path / f"{rate}.wav", 8000, expected_rate=16_000)) == 8000
+    for rate in (6000, 44_100):
+        with pytest.raises(InputError, match=f"says its rate is {rate} Hz; this corpus has 16000 Hz"):
+            audio.read_mono(tmp_path / f"{rate}.wav", 8000, expected_rate=16_000)

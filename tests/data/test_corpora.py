@@ -37,7 +37,7 @@ def test_every_format_is_checked_trained_on_scored_and_separated(name, tmp_path)
     )
     parts = build_parts(config, CPU, Processes())
     fast_check(parts.data)
-    found = findings(inspect(parts.data.corpus, parts.data.train.store, parts.data.lists))
+    found = findings(inspect(parts.data.corpus, parts.data.train.store, parts.data.lists, parts.data.tests))
     wrong = [finding.sentence for finding in found if finding.is_wrong]
     assert [sentence for sentence in wrong if "not the published" not in sentence] == []
     with RunFolder.create(path, config, resume=False) as folder:

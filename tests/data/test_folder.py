@@ -48,8 +48,7 @@ def test_one_long_file_a_speaker_is_enough(tmp_path):
     for speaker in ("x", "y"):
         (tmp_path / speaker).mkdir()
         soundfile.write(tmp_path / speaker / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(80000), 8000)
-    with pytest.raises(InputError, match="1 recordings .* are too few.*data.segment_seconds"):
-        list(corpus(tmp_path).recordings())
+    assert Counter(r.split for r in corpus(tmp_path).recordings()) == {"train": 2}  # no split has less than a piece
     counts = Counter(r.split for r in corpus(tmp_path, segment_seconds=2.0).recordings())
     assert counts == {"train": 6, "valid": 2, "test": 2}
 

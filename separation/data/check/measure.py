@@ -16,6 +16,8 @@ from separation.data import audio
 from separation.data.corpora import file_corpus
 from separation.data.corpora.catalogue import PlainCorpus
 from separation.data.corpora.corpus import Corpus, ListedMixture
+from separation.data.measurable import FRAME_SECONDS, ScoredParts, active_power, correlations, frame_powers
+from separation.data.mixtures import MixtureList
 from separation.data.sample_store import SampleStore
 from separation.data.utterances import Utterance
 from separation.errors import InputError
@@ -27,7 +29,7 @@ TOLERANCE, ROUNDING = 1e-2, 1.5 / 2**15
 bits."""
 CLIPPED_PEAK, CLIPPED_RUN = 0.999, 3
 """See `is_clipped`."""
-FRAME_SECONDS, ACTIVE_DB, QUIET_PERCENT = 0.032, 40, 5
+QUIET_PERCENT = 5
 """See `noise_floor`."""
 LEAST_DB = -120.0
 """What lower levels show as, zero included."""
@@ -42,6 +44,18 @@ class SumCheck(NamedTuple):
     """Empty where it is the sum; otherwise names the file and says why it isn't."""
 
 
+class Scored(NamedTuple):
+    """What the part of a test mixture that is scored is like."""
+
+    name: str
+    levels_db: list[float]
+    """See `ScoredParts.levels`."""
+    correlation: float
+    """The largest between two of its sources, without its sign."""
+    problem: str
+    """Why it can't be scored; empty where it can."""
+
+
 class Measured(NamedTuple):
     """What a recording in the store is like."""
 
@@ -50,6 +64,8 @@ class Measured(NamedTuple):
     is_clipped: bool
     noise_floor_db: float
     """See `noise_floor`."""
+    offset: float
+    """Its mean, of what is left without it (RMS)."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,7 @@ class Inspection:
         formats: how many source files have each rate in Hz and number of channels.
         recordings: what is in the store.
         sums: of each split's mixtures that are files.
+        scored: of the test splits' mixtures, drawn ones too.
     """
 
     corpus: Corpus
@@ -71,13 +88,20 @@ class Inspection:
     formats: Counter[tuple[int, int]]
     recordings: list[Measured]
     sums: dict[str, list[SumCheck]]
+    scored: dict[str, list[Scored]]
 
 
-def inspect(corpus: Corpus, store: SampleStore, lists: Mapping[str, Sequence[ListedMixture]]) -> Inspection:
+def inspect(
+    corpus: Corpus,
+    store: SampleStore,
+    lists: Mapping[str, Sequence[ListedMixture]],
+    tests: Sequence[MixtureList] = (),
+) -> Inspection:
     """Reads everything, with progress bars.
 
     Args:
         lists: what `corpus.mixture_lists` returned.
+        tests: the mixtures that models are scored on.
     """
     formats = source_formats(corpus)
     recordings = list(_with_bar(measure(store), "Recordings", len(store.utterances)))
@@ -85,7 +109,8 @@ def inspect(corpus: Corpus, store: SampleStore, lists: Mapping[str, Sequence[Lis
     for split, rows in lists.items():
         mixtures = of_files(rows)
         sums[split] = list(_with_bar(check_sums(corpus, store, mixtures), f"Mixtures: {split}", len(mixtures)))
-    return Inspection(corpus, store, lists, formats, recordings, sums)
+    scored = {each.split: list(_with_bar(scored_parts(each), f"Scored: {each.split}", len(each))) for each in tests}
+    return Inspection(corpus, store, lists, formats, recordings, sums, scored)
 
 
 def _with_bar(items: Iterable[T], title: str, count: int) -> Iterable[T]:
@@ -161,7 +186,26 @@ def measure(store: SampleStore) -> Iterator[Measured]:
     """Looks at every recording in a store."""
     for utterance, is_damaged in store.damaged():
         samples = store.read(utterance, 0, utterance.num_samples)
-        yield Measured(utterance, is_damaged, is_clipped(samples), noise_floor(samples, store.sample_rate))
+        floor = noise_floor(samples, store.sample_rate)
+        yield Measured(utterance, is_damaged, is_clipped(samples), floor, offset(samples))
+
+
+def scored_parts(mixtures: MixtureList) -> Iterator[Scored]:
+    """Looks at every mixture of a test list over the part that is scored."""
+    parts = ScoredParts(mixtures)
+    for index in range(len(mixtures)):
+        batch = mixtures.whole([index])
+        sources = batch.sources[0].numpy()
+        correlation = max(abs(value) for *_, value in correlations(sources))
+        problems = dict.fromkeys(parts.problems(sources, index).values())
+        yield Scored(batch.names[0], parts.levels(sources, index), correlation, "; ".join(problems))
+
+
+def offset(samples: np.ndarray) -> float:
+    """A recording's mean, shape (time,), over the RMS of what is left without it: 0.4 is a microphone's 0.02 beside
+    speech of level 0.05."""
+    spread = float(samples.std(dtype=np.float64))
+    return abs(float(samples.mean(dtype=np.float64))) / spread if spread > 0 else math.inf
 
 
 def is_clipped(samples: np.ndarray) -> bool:
@@ -188,14 +232,11 @@ def noise_floor(samples: np.ndarray, sample_rate: int) -> float:
     Returns:
         NaN where there is no whole frame.
     """
-    length = round(FRAME_SECONDS * sample_rate)
-    frames = samples[: len(samples) // length * length].reshape(-1, length)
-    power = np.square(frames, dtype=np.float64).mean(1)
-    power = power[power > 0]
-    if not len(power):
+    powers = frame_powers(samples, sample_rate)
+    powers = powers[powers > 0]
+    if not len(powers) or len(samples) < FRAME_SECONDS * sample_rate:
         return math.nan
-    active = power[power >= power.max() * 10 ** (-ACTIVE_DB / 10)]
-    return decibels(math.sqrt(np.percentile(power, QUIET_PERCENT) / active.mean()))
+    return decibels(math.sqrt(np.percentile(powers, QUIET_PERCENT) / active_power(powers)))
 
 
 def rms(samples: np.ndarray) -> float:

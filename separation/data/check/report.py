@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from separation.data.check.findings import Finding, duplicates, findings, is_across, is_silent, shared_speakers
-from separation.data.check.measure import Inspection, Measured, decibels
+from separation.data.check.measure import LEAST_DB, Inspection, Measured, decibels
 from separation.data.corpora.corpus import SPLITS, TRAIN
 from separation.runs.summaries import table
 
@@ -19,12 +19,16 @@ QUANTITIES = {
     "level_db": "level [dB of full scale]",
     "noise_floor_db": "noise floor [dB of the speech]",
     "level_difference_db": "level difference [dB]",
+    "scored_level_db": "loudest frame [dB of its recording]",
+    "correlation": "correlation of sources",
 }
 TITLES = {
     "length_s": "Length of recordings",
     "level_db": "RMS level of recordings",
     "noise_floor_db": "Quietest moments of speech",
     "level_difference_db": "Between a mixture's sources",
+    "scored_level_db": "Sources where test mixtures are scored",
+    "correlation": "Between test mixtures' sources",
 }
 QUANTILES = {"smallest": 0, "25%": 25, "median": 50, "75%": 75, "largest": 100}
 MOST_BINS = 40
@@ -39,16 +43,22 @@ def distributions(inspection: Inspection) -> Distributions:
     def add(quantity: str, split: str, value: float) -> None:
         values[quantity].setdefault(split, []).append(value)
 
-    for utterance, _, _, noise_floor_db in inspection.recordings:
+    for recording in inspection.recordings:
+        utterance = recording.utterance
         add("length_s", utterance.split, utterance.num_samples / inspection.store.sample_rate)
         add("level_db", utterance.split, decibels(utterance.rms))
-        if utterance.speaker and math.isfinite(noise_floor_db):
-            add("noise_floor_db", utterance.split, noise_floor_db)
+        if utterance.speaker and math.isfinite(recording.noise_floor_db):
+            add("noise_floor_db", utterance.split, recording.noise_floor_db)
     levels = {utterance.name: utterance.rms for utterance in inspection.store.utterances}
     for split, rows in inspection.lists.items():
         for row in rows:
             levels_of_sources = [gain * levels[name] for gain, name in zip(row.gains, row.sources, strict=False)]
             add("level_difference_db", split, decibels(max(levels_of_sources) / min(levels_of_sources)))
+    for split, mixtures in inspection.scored.items():
+        for mixture in mixtures:
+            for level in mixture.levels_db:
+                add("scored_level_db", split, max(LEAST_DB, level))
+            add("correlation", split, mixture.correlation)
     return {
         quantity: {split: np.array(by_split[split]) for split in SPLITS if split in by_split}
         for quantity, by_split in values.items()
@@ -176,11 +186,13 @@ def _findings(listed: list[Finding]) -> str:
 def check_figure(spread: Distributions) -> Figure:
     """Histograms of every quantity that there is, a colour a split."""
     shown = {quantity: by_split for quantity, by_split in spread.items() if by_split}
-    columns = 2 if len(shown) == 4 else len(shown)
-    rows = len(shown) // columns
+    columns = 2 if len(shown) == 4 else min(3, len(shown))
+    rows = math.ceil(len(shown) / columns)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
-    for axis, (quantity, by_split) in zip(axes.flat, shown.items(), strict=True):
+    for axis in axes.flat[len(shown) :]:
+        axis.set_axis_off()
+    for axis, (quantity, by_split) in zip(axes.flat, shown.items(), strict=False):
         _histogram(axis, by_split)
         axis.set_title(TITLES[quantity], fontsize=10)
         axis.set_xlabel(QUANTITIES[quantity])

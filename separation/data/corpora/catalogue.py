@@ -13,7 +13,7 @@ import numpy as np
 from separation.data import audio
 from separation.data.corpora import file_corpus
 from separation.data.corpora.corpus import TRAIN, ListedMixture, Recording
-from separation.errors import InputError
+from separation.errors import InputError, check_flag
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +99,7 @@ class ListedCorpus(PlainCorpus):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.dynamic, bool):
-            raise InputError(f"data.dynamic={self.dynamic}: expected true or false")
+        check_flag("data.dynamic", self.dynamic)
 
     def mixture_lists(self, stored: Collection[str]) -> dict[str, list[ListedMixture]]:
         lists = {
@@ -118,7 +117,6 @@ class ListedCorpus(PlainCorpus):
 
 def check_noise(noise: object, dynamic: bool) -> None:
     """Raises InputError unless `data.noise` is true or false and goes with `data.dynamic`."""
-    if not isinstance(noise, bool):
-        raise InputError(f"data.noise={noise}: expected true or false")
+    check_flag("data.noise", noise)
     if noise and dynamic:
         raise InputError("data.dynamic=true: drawn mixtures have no noise; take data.noise=false, or the corpus's list")

@@ -15,6 +15,7 @@ from separation.data.corpora import file_corpus
 from separation.data.corpora.catalogue import Catalogue, Entry, ListedCorpus, check_noise
 from separation.data.corpora.corpus import TEST, TRAIN, VALID, ListedMixture
 from separation.errors import InputError, check_path
+from separation.runs.paths import as_on_disk, user_path
 
 LARGEST_GAIN = 1e4
 CAN_NAME_A_FOLDER = re.compile(r"[^\x00-\x1f/\\.][^\x00-\x1f/\\]{0,199}")
@@ -47,7 +48,7 @@ class TableCorpus(ListedCorpus):
         return "csv"
 
     def list_files(self) -> Catalogue:
-        tables = {split: [Path(getattr(self, split)).expanduser()] for split in (TRAIN, VALID, TEST)}
+        tables = {split: [user_path(f"data.{split}", getattr(self, split))] for split in (TRAIN, VALID, TEST)}
         return list_tables(tables, file_corpus.corpus_root(self.root), self.num_sources, self.noise)
 
 
@@ -102,7 +103,8 @@ def _list_table(
     for line, row in enumerate(_read(path, num_sources, noise), start=2):
         recordings = []
         for part in parts:
-            name, file = row[f"{part}_path"], root / row[f"{part}_path"]
+            name = row[f"{part}_path"]
+            file = as_on_disk(root / name)
             whose = "" if part == "noise" else row.get(f"{part}_speaker") or speaker(file)
             recordings.append(entries.setdefault((file, split), Entry(f"{split}:{name}", whose, split, (file,))).name)
         yield ListedMixture(
@@ -110,7 +112,7 @@ def _list_table(
             sources=tuple(recordings[:num_sources]),
             gains=tuple(_gain(path, line, row, f"{part}_gain") for part in parts),
             noise=recordings[-1] if noise else None,
-            file=root / row["mixture_path"] if row.get("mixture_path") else None,
+            file=as_on_disk(root / row["mixture_path"]) if row.get("mixture_path") else None,
         )
 
 

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from separation.data.corpora.corpus import TRAIN, Corpus
 from separation.data.keyed_random import permutation
-from separation.errors import InputError, check_choice, check_path
+from separation.errors import InputError, check_choice
+from separation.runs.paths import user_path
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,7 @@ def corpus_root(root: str) -> Path:
     Raises:
         InputError: it is no folder.
     """
-    check_path("data.root", root)
-    path = Path(root).expanduser()
+    path = user_path("data.root", root)
     if not path.is_dir():
         raise InputError(f"data.root={root}: no such folder; give the folder that holds the corpus")
     return path
@@ -75,6 +75,7 @@ def check_held_out(held_out: list[str], speakers: Iterable[str]) -> None:
 
 def split_names(names: Sequence[str], shares: dict[str, float], *keys: str) -> dict[str, str]:
     """The split of each of a speaker's files: of every split but `train` a share, rounded up; the rest is for training.
+    All of them are for training where there are too few for a file a split.
 
     Args:
         names: sorted.
@@ -82,6 +83,8 @@ def split_names(names: Sequence[str], shares: dict[str, float], *keys: str) -> d
     """
     order = permutation(len(names), *keys)
     splits = dict.fromkeys(names, TRAIN)
+    if len(names) <= len(shares):
+        return splits
     for split, share in shares.items():
         count = math.ceil(share * len(names))
         splits |= {names[i]: split for i in order[:count]}

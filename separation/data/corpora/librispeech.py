@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from separation.data.audio import audio_files
+import numpy as np
+
+from separation.data import audio
+from separation.data.audio_files import audio_files, name_below
 from separation.data.corpora import file_corpus
 from separation.data.corpora.catalogue import Catalogue, Entry, PlainCorpus
 from separation.data.corpora.corpus import TEST, VALID
@@ -50,6 +53,9 @@ class LibriSpeechCorpus(PlainCorpus):
     def name(self) -> str:
         return "librispeech"
 
+    def read(self, path: Path) -> np.ndarray:
+        return audio.read_mono(path, self.sample_rate, self.native_rate, keep_offset=False)
+
     def list_files(self) -> Catalogue:
         catalogue = Catalogue([], {})
         train = self._speakers(self.train)
@@ -76,5 +82,5 @@ class LibriSpeechCorpus(PlainCorpus):
                     f" root={self.root} fetches it"
                 )
             for path in paths:
-                speakers.setdefault(speaker_of(path), {})[path.relative_to(root).as_posix()] = path
+                speakers.setdefault(speaker_of(path), {})[name_below(path, root)] = path
         return dict(sorted(speakers.items()))

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from separation.data.audio import AUDIO_SUFFIXES
+from separation.data.audio_files import AUDIO_SUFFIXES, is_hidden
 from separation.data.corpora import file_corpus
 from separation.data.corpora.catalogue import Catalogue, Entry
 from separation.data.corpora.corpus import ListedMixture
 from separation.errors import InputError
+from separation.runs.paths import printable
 
 
 class MixtureTree(NamedTuple):
@@ -99,7 +100,11 @@ def _names(folder: Path) -> set[str]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; is data.root the corpus's, and whole?")
     # Names alone: asking for anything else of each of 100,000 files takes minutes on a network's disk.
-    return {name for name in os.listdir(folder) if Path(name).suffix.lower() in AUDIO_SUFFIXES and name[0] != "."}
+    names = {name for name in os.listdir(folder) if Path(name).suffix.lower() in AUDIO_SUFFIXES and not is_hidden(name)}
+    odd = [printable(name) for name in names if printable(name) != name]
+    if odd:
+        raise InputError(f"{folder}: file names that aren't UTF-8: {file_corpus.named(sorted(odd), ', ')}; rename them")
+    return names
 
 
 def folder_of_rate(base: Path, rate: int, mode: str) -> Path:

@@ -41,5 +41,5 @@ class VctkCorpus(FolderCorpus):
             f" root={self.root} fetches it"
         )
 
-    def _files_of(self, folder: Path) -> list[Path]:
-        return sorted(folder.glob(f"[!.]*_{self.microphone}.flac"))
+    def _find(self) -> list[Path]:
+        return sorted(self._base.glob(f"[!.]*/[!.]*_{self.microphone}.flac"))

@@ -1,0 +1,90 @@
+"""Finds audio files in folders as people keep them: with links, trash, caches and files of other kinds among them."""
+
+import logging
+import mimetypes
+import os
+from collections import Counter
+from pathlib import Path
+
+from separation.runs.paths import printable
+
+log = logging.getLogger(__name__)
+
+LIBSNDFILE_SUFFIXES = frozenset(
+    ".wav .flac .ogg .oga .mp3 .aif .aiff .aifc .opus .w64 .rf64 .au .snd .caf".split()  # noqa: SIM905
+)
+PYAV_SUFFIXES = frozenset(".m4a .m4b .aac .webm .wv .wma .mka .3gp .amr .ac3".split())  # noqa: SIM905
+AUDIO_SUFFIXES = LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES
+
+NOT_PEOPLES = frozenset(
+    {
+        "$RECYCLE.BIN",
+        "RECYCLER",
+        "#recycle",
+        "@Recycle",
+        "@eaDir",
+        "__MACOSX",
+        "lost+found",
+        "System Volume Information",
+    }
+)
+"""Folders that systems make: trash, previews, halves of files of other systems."""
+CACHE_MARKER = "CACHEDIR.TAG"
+"""A folder that holds it is a cache (bford.info/cachedir)."""
+NAMED = 5
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder isn't one of the people's own: hidden, trash, a preview."""
+    return name.startswith(".") or name in NOT_PEOPLES
+
+
+def audio_files(root: Path) -> list[Path]:
+    """Every audio file below `root`, sorted by path.
+
+    Links to folders are followed, each folder once. Hidden files are left out, and all that lies in hidden folders,
+    trash and caches; links to nowhere and audio or video of other kinds are left out with a warning that names them. A
+    link to nowhere whose name is an audio file's stays in the list: reading it fails.
+    """
+    files: list[Path] = []
+    dead: list[Path] = []
+    unknown: Counter[str] = Counter()
+    seen: set[str] = set()
+    folders, links = [root], list[Path]()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)  # where a folder lies itself goes before links to it
+        if (real := os.path.realpath(folder)) in seen:
+            continue
+        seen.add(real)
+        with os.scandir(folder) as entries:
+            there = [entry for entry in entries if not is_hidden(entry.name)]
+        if folder != root and os.path.exists(folder / CACHE_MARKER):
+            continue
+        for entry in there:
+            path = folder / entry.name
+            suffix = path.suffix.lower()
+            if entry.is_dir():
+                (links if entry.is_symlink() else folders).append(path)
+            elif suffix in AUDIO_SUFFIXES:
+                files.append(path)
+            elif entry.is_symlink() and not path.exists():
+                dead.append(path)
+            elif (mimetypes.guess_type(entry.name)[0] or "").startswith(("audio/", "video/")):
+                unknown[suffix] += 1
+    if dead:
+        log.warning("%s: left out links to what isn't there: %s", root, named_paths(dead))
+    if unknown:
+        kinds = ", ".join(f"{suffix}: {count}" for suffix, count in sorted(unknown.items()))
+        log.warning("%s: left out audio or video of kinds that aren't read (%s); convert them to FLAC", root, kinds)
+    return sorted(files)
+
+
+def named_paths(paths: list[Path]) -> str:
+    """The first few paths, and how many more there are."""
+    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+    return ", ".join(map(printable, sorted(paths)[:NAMED])) + more
+
+
+def name_below(path: Path, root: Path) -> str:
+    """A file's path below `root` as a name that can be written down, `/` between its parts."""
+    return printable(path.relative_to(root).as_posix())
