@@ -30,9 +30,10 @@ from separation.evaluation.evaluator import (
     si_sdr_by_torch,
     write_audio,
 )
-from separation.evaluation.metrics import best_permutation, bss_eval_by_museval, si_sdr
+from separation.evaluation.metrics import bss_eval_by_museval
 from separation.evaluation.oracles import ORACLES, OracleEstimator
 from separation.model.assignment import reorder
+from separation.model.scores import best_permutation, si_sdr
 from separation.model.separators import KMeansSeparator, TrainedModel
 from separation.runs.summaries import table
 

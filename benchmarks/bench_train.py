@@ -58,6 +58,7 @@ class Step:
         self.parts = TrainingParts(
             network=self.network,
             loss=build(config, "model.loss"),
+            separator=build(config, "model.separator"),
             clipper=build(config, "clip"),
             optimizer=optimizer,
             stft=stft,

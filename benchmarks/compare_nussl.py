@@ -24,12 +24,12 @@ from separation.app.nussl_export import export
 from separation.app.settings import run_config, run_data, run_folder
 from separation.compat import nussl
 from separation.data.mixtures import Batch
-from separation.evaluation import metrics
 from separation.evaluation.evaluator import ModelEstimator
 from separation.evaluation.oracles import OracleEstimator
 from separation.model.assignment import reorder
 from separation.model.clustering import kmeans, nearest, squared_distances
 from separation.model.features import audible
+from separation.model.scores import best_permutation, si_sdr
 from separation.model.separators import KMeansSeparator, TrainedModel
 from separation.runs.summaries import table
 
@@ -38,8 +38,8 @@ ORACLES = {"ideal_binary": ("IdealBinaryMask", {}), "ideal_ratio": ("IdealRatioM
 
 def scores(estimates: Tensor, references: Tensor) -> np.ndarray:
     """SI-SDR in dB under the best permutation, mean over sources; one mixture, shapes (source, time)."""
-    order = metrics.best_permutation(estimates[None], references[None])
-    return metrics.si_sdr(reorder(estimates[None], order)[0], references).mean().numpy()
+    order = best_permutation(estimates[None], references[None])
+    return si_sdr(reorder(estimates[None], order)[0], references).mean().numpy()
 
 
 class Comparison:

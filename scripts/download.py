@@ -1,9 +1,9 @@
 """Downloads a corpus and unpacks it: `python scripts/download.py CORPUS root=FOLDER [subset=[NAME,...]]`.
 
-Corpora: librispeech, vctk, musdb18hq, musdb18, minilibrimix, fsdd, and libri2mix (LibriMix's tables of gains); for
-wsj0_2mix and wham it says how to obtain them. What is there already stays as it is. After a cut, also one of this
-program, the same command goes on where it was. A file of a corpus that lies in root under its own name isn't
-downloaded, but checked and unpacked.
+Corpora: mini_librispeech, librispeech, vctk, musdb18hq, musdb18, minilibrimix, fsdd, and libri2mix (LibriMix's tables
+of gains); for wsj0_2mix and wham it says how to obtain them. What is there already stays as it is. After a cut, also
+one of this program, the same command goes on where it was. A file of a corpus that lies in root under its own name
+isn't downloaded, but checked and unpacked.
 """
 
 import logging

@@ -137,6 +137,7 @@ def build_parts(config: DictConfig, device: torch.device, processes: Processes) 
         loss=build_loss(config),
         clipper=clipper,
         optimizer=optimizer,
+        separator=build(config, "model.separator"),
         stft=build(config, "stft"),
         data=data,
         device=device,

@@ -25,6 +25,10 @@ LIBRISPEECH = {  # SHA-256, bytes
     "train-clean-360": ("146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf", 23_049_477_885),
     "train-other-500": ("ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2", 30_593_501_606),
 }
+MINI_LIBRISPEECH = {  # MD5, of two public data loaders that agree
+    "train-clean-5": "5df7d4e78065366204ca6845bb08f490",
+    "dev-clean-2": "6d7ab67ac6a1d2c993d050e16d61080d",
+}
 LIBRIMIX = "https://raw.githubusercontent.com/JorisCos/LibriMix/b898ca375c03e4039cdb3dbe3dd485aad58ec7d1/metadata"
 LIBRI2MIX = {  # as git names the files of this commit
     "train-clean-100": "393234e6c9035dac4b83cd973fbb92da06ad0999",
@@ -45,6 +49,17 @@ CORPORA = {
             for subset, (digest, size) in LIBRISPEECH.items()
         },
         needed=("train-clean-100", "test-clean"),
+    ),
+    "mini_librispeech": PublishedCorpus(
+        {
+            subset: Archive(
+                f"https://www.openslr.org/resources/31/{subset}.tar.gz",
+                target=f"LibriSpeech/{subset}",
+                inner=f"LibriSpeech/{subset}",
+                checksum=f"md5:{digest}",
+            )
+            for subset, digest in MINI_LIBRISPEECH.items()
+        }
     ),
     "vctk": PublishedCorpus(
         {

@@ -9,7 +9,8 @@ import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from separation.evaluation.metrics import LIMIT_DB, BssEval, bss_eval_by_museval, score_what_is_there
+from separation.evaluation.metrics import BssEval, bss_eval_by_museval, score_what_is_there
+from separation.model.scores import LIMIT_DB
 
 
 def bss_eval(estimates: np.ndarray, references: np.ndarray, num_taps: int = 512) -> BssEval:

@@ -27,6 +27,7 @@ from separation.evaluation.bss_eval import bss_eval
 from separation.evaluation.oracles import ORACLES, OracleEstimator
 from separation.model.assignment import reorder
 from separation.model.features import Stft
+from separation.model.scores import best_permutation, si_sdr
 from separation.model.separators import Separator, separate
 from separation.runs import atomic_files
 from separation.runs.untrusted_files import check_links
@@ -83,7 +84,7 @@ def centred(signals: Tensor, num_samples: Tensor) -> Tensor:
 
 def si_sdr_by_torch(estimates: Tensor, references: Tensor, num_samples: Tensor) -> np.ndarray:
     """SI-SDR in dB, shape (batch, source); the zeros after a mixture's end change nothing."""
-    return metrics.si_sdr(estimates, references).numpy()
+    return si_sdr(estimates, references).numpy()
 
 
 SI_SDR: dict[str, Callable[[Tensor, Tensor, Tensor], np.ndarray]] = {
@@ -189,7 +190,7 @@ class Evaluator:
             raise InputError(
                 f"mixing.num_sources={batch.sources.shape[1]}: the model separates {estimates.shape[1]} sources"
             )
-        return reorder(estimates, metrics.best_permutation(estimates, batch.sources))
+        return reorder(estimates, best_permutation(estimates, batch.sources))
 
     def _rows(self, mixtures: MixtureList, indices: list[int], batch: Batch, estimates: Tensor) -> Iterator[list[Row]]:
         """Each mixture's rows."""

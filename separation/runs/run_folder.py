@@ -17,7 +17,7 @@ MAY_CHANGE = (
     *("choices.", "overrides", "run_dir", "threads", "device", "evaluation."),
     *("data.root", "data.metadata", "data.store"),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
-    *("trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
+    *("trainer.num_scored", "trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
     *("trainer.store_on_device", "trainer.cuda_graph", "trainer.dynamics_steps"),
 )
 """Settings that may be others when a run is resumed: with them it still takes the same steps."""

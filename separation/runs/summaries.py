@@ -75,10 +75,9 @@ def score_table(splits: dict[str, dict[str, Any]]) -> str:
             rows.append([f"model's {title} (BSS Eval)", *(decibels(column[f"bss_eval_{name}"]) for column in columns)])
     header = ["SI-SDR [dB]"]
     for name, column in splits.items():
-        count = f"{column['num_mixtures']} mixtures"
-        if missing := column.get("num_not_scored"):
-            count += f", {missing} not scored"
-        header.append(f"{', '.join(filter(None, [name, familiarity(column)]))} ({count})")
+        missing = column.get("num_not_scored")
+        count = f"{column['num_mixtures']} mixtures" + (f", {missing} not scored" if missing else "")
+        header.append(f"{_title(name, [column])}, {count}")
     return table(header, rows)
 
 

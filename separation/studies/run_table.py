@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
+from separation.data.corpora.corpus import TEST_UNKNOWN
 from separation.errors import InputError
 from separation.runs.atomic_files import replacing
 from separation.runs.run_folder import MAY_CHANGE, RunFolder
@@ -26,13 +27,16 @@ from separation.runs.summaries import find_runs, load_summary
 CHOICES = ("data", "model", "clip", "optimizer")
 RESULTS = (
     *("steps", "num_mixtures", "si_sdr", "si_sdr_improvement", "valid_loss", "clipped_fraction", "skipped_steps"),
+    *("unknown_si_sdr", "unknown_si_sdr_improvement"),
     *("step_size_mean", "step_size_variance", "step_seconds", "training_seconds"),
 )
+"""`unknown_...`: of the split test_unknown, if there is one."""
 PROVENANCE = ("commit", "date", "machine", "command")
 DIGEST = "settings"
 """A column of older tables: a checksum of the settings that have no column there."""
 MAY_BE_EMPTY = (
     *("clip.p", "clip.max_norm", "loss_scale", "magnitude_scale"),
+    *("unknown_si_sdr", "unknown_si_sdr_improvement"),
     *("step_size_mean", "step_size_variance", "loss", "grad_norm", DIGEST),
 )
 """What a strategy, a run without recorded dynamics, a step that was left out, or a newer table may not have."""
@@ -233,11 +237,13 @@ def _results(run: RunFolder, summary: dict[str, Any]) -> dict[str, str]:
     epochs, steps = read_log(run.epochs), read_log(run.steps)
     sizes = [float(row["step_size"]) for row in read_log(run.dynamics)] if run.dynamics.is_file() else []
     sizes = sizes[len(sizes) // 4 :]  # less the rise of the first steps
+    unknown = summary["splits"].get(TEST_UNKNOWN, {})
     return {
         "steps": epochs[-1]["step"],
         "num_mixtures": str(summary["num_mixtures"]),
         "si_sdr": f"{summary['si_sdr']:.4f}",
         "si_sdr_improvement": f"{summary['si_sdr_improvement']:.4f}",
+        **{f"unknown_{name}": f"{unknown[name]:.4f}" if unknown else "" for name in ("si_sdr", "si_sdr_improvement")},
         "valid_loss": f"{min(float(epoch['valid/loss']) for epoch in epochs):.6g}",
         "clipped_fraction": f"{fmean(float(step['train/clip_coefficient']) < 1 for step in steps):.4f}",
         "skipped_steps": str(sum(int(float(epoch["train/skipped_steps"])) for epoch in epochs)),

@@ -31,6 +31,7 @@ EPOCH_COLUMNS = (
     "step",
     "train/loss",
     "valid/loss",
+    "valid/si_sdr",
     "train/clipped_fraction",
     "train/skipped_steps",
     "seconds",
@@ -95,10 +96,10 @@ def _copy(path: Path, columns: tuple[str, ...], step: int) -> None:
         kept.writeheader()
         if path.is_file():
             with open(path, newline="", encoding="utf-8", errors="replace") as old:
-                for row in csv.DictReader((line.replace("\0", "") for line in old), columns):
-                    number = row["step"] or ""
+                for row in csv.DictReader(line.replace("\0", "") for line in old):
+                    number = row.get("step") or ""
                     if number.isdecimal() and int(number) <= step and None not in row.values() and None not in row:
-                        kept.writerow(row)
+                        kept.writerow({name: row.get(name, "") for name in columns})  # earlier versions had fewer
 
 
 class Events:

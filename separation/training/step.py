@@ -12,6 +12,7 @@ from gradclip import Clipper, ClipResult, NonFiniteGradientError
 from separation.data.mixtures import Batch, Data
 from separation.errors import InputError
 from separation.model.features import Features, Stft, features
+from separation.model.separators import Separator
 from separation.training.devices import Precision
 from separation.training.processes import Processes
 
@@ -24,6 +25,8 @@ class TrainingParts:
     loss: Callable[[dict[str, Tensor], Features], Tensor]
     clipper: Clipper
     optimizer: torch.optim.Optimizer
+    separator: Separator
+    """What makes sources of the network's outputs, for the validation's SI-SDR."""
     stft: Stft
     data: Data
     device: torch.device

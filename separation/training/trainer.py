@@ -16,7 +16,10 @@ from torch import Tensor
 
 from gradclip import ClipResult
 from separation.data.mixtures import Batch
-from separation.errors import InputError, check_count, check_number
+from separation.errors import InputError, check_count, check_flag, check_number
+from separation.model.assignment import reorder
+from separation.model.scores import best_permutation, si_sdr
+from separation.model.separators import separate
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
 from separation.training.attached_step import AttachedStep, needs_attachment
@@ -44,6 +47,7 @@ class Trainer:
         precision: of the network's computations (see `Precision`).
         store_on_device: keep the corpus's samples where the network is, and mix there.
         cuda_graph: replay a captured step (see `GraphedStep`).
+        num_scored: of so many validation mixtures the SI-SDR is taken after every epoch.
         log_steps: losses and norms are read from the device and written every so many steps.
         dynamics_steps: step size and local smoothness are recorded every so many steps (see `RecordedSteps`); or null.
         max_skipped: so many steps in a row whose loss or gradients are NaN or infinite end the run.
@@ -62,6 +66,7 @@ class Trainer:
     precision: str
     store_on_device: bool
     cuda_graph: bool
+    num_scored: int
     log_steps: int
     dynamics_steps: int | None
     max_skipped: int
@@ -80,11 +85,11 @@ class Trainer:
             check_number("trainer.checkpoint_minutes", self.checkpoint_minutes, 0.01, 1e6)
         check_count("trainer.batch_size", self.batch_size, maximum=65_536)
         check_count("trainer.excerpt_frames", self.excerpt_frames, minimum=2, maximum=100_000)
+        check_count("trainer.num_scored", self.num_scored, minimum=0)
         check_count("trainer.log_steps", self.log_steps)
         check_count("trainer.max_skipped", self.max_skipped)
         for key in ("store_on_device", "cuda_graph", "resume", "progress"):
-            if not isinstance(getattr(self, key), bool):
-                raise InputError(f"trainer.{key}={getattr(self, key)}: expected true or false")
+            check_flag(f"trainer.{key}", getattr(self, key))
 
     def num_steps(self, num_mixtures: int) -> tuple[int, int]:
         """Steps of an epoch of so many mixtures, and of the whole training."""
@@ -225,7 +230,9 @@ class _Run:
         num_steps = self.steps_per_epoch if is_whole else progress.step % self.steps_per_epoch
         loss = self.validate()
         row: dict[str, float] = {"epoch": -(-progress.step // self.steps_per_epoch), "step": progress.step}
-        row |= {**progress.epoch_row(num_steps), "valid/loss": loss, "seconds": time.perf_counter() - self.start}
+        row |= {**progress.epoch_row(num_steps), "valid/loss": loss}
+        row["valid/si_sdr"] = self.score() if math.isfinite(loss) else math.nan
+        row["seconds"] = time.perf_counter() - self.start
         if self.recorder:
             self.recorder.epoch(row)
         if not math.isfinite(loss):
@@ -255,6 +262,27 @@ class _Run:
             total += len(indices) * float(batch_loss(parts, parts.network, batch))
         parts.network.train()
         return float(parts.processes.sum(total)) / len(parts.data.valid)
+
+    @torch.inference_mode()
+    def score(self) -> float:
+        """Mean SI-SDR in dB of some whole validation mixtures, always the same, evenly spaced in the list; of those
+        sources that have one. NaN where there is none."""
+        parts, mixtures = self.parts, self.parts.data.valid
+        count = min(self.settings.num_scored, len(mixtures))
+        chosen = [i * len(mixtures) // count for i in range(count)]
+        groups = [chosen[i : i + self.settings.batch_size] for i in range(0, count, self.settings.batch_size)]
+        total = torch.zeros(2, dtype=torch.float64)
+        parts.network.eval()
+        for number in parts.processes.part(range(len(groups))):
+            batch = mixtures.whole(groups[number])
+            mixture = batch.mixture.to(parts.device)
+            estimates = separate(parts.network, parts.separator, parts.stft, mixture, batch.num_samples).cpu()
+            order = best_permutation(estimates, batch.sources)
+            scores = si_sdr(reorder(estimates, order), batch.sources)
+            total += torch.stack([scores.nansum(), scores.isfinite().sum().double()])
+        parts.network.train()
+        score, number_of_sources = parts.processes.sum(total).tolist()
+        return score / number_of_sources if number_of_sources else math.nan
 
     def _save(self, is_best: bool = False) -> None:
         """Writes `last.pt`, after the rows up to it, and `best.pt` if it is the best."""
@@ -290,6 +318,6 @@ def _describe(row: dict[str, float]) -> str:
     """An epoch in a line."""
     return (
         f"epoch {row['epoch']}, step {row['step']}, train loss {row['train/loss']:.5g}, valid loss"
-        f" {row['valid/loss']:.5g}, clipped {row['train/clipped_fraction']:.0%}, skipped"
-        f" {row['train/skipped_steps']}, {row['seconds']:.0f} s"
+        f" {row['valid/loss']:.5g}, valid SI-SDR {row['valid/si_sdr']:.2f} dB, clipped"
+        f" {row['train/clipped_fraction']:.0%}, skipped {row['train/skipped_steps']}, {row['seconds']:.0f} s"
     )

@@ -58,19 +58,26 @@ def corpus_root(root: str) -> Path:
 
 
 def check_names(key: str, names: object, example: str) -> None:
-    """Raises InputError unless a value is a list of names."""
-    if not isinstance(names, list | ListConfig) or not all(isinstance(name, str) for name in names):
+    """Raises InputError unless a value is a list of names; those of digits alone come as numbers."""
+    if not isinstance(names, list | ListConfig) or not all(type(name) in (str, int) for name in names):
         raise InputError(f'{key}={names}: expected a list of names, as in {key}=["{example}"]')
     if len(set(names)) < len(names):
         raise InputError(f"{key}={names}: names something twice")
 
 
-def check_held_out(held_out: list[str], speakers: Iterable[str]) -> None:
-    """Raises InputError unless the names in `data.held_out` are the corpus's speakers'."""
+def speakers_named(key: str, names: Iterable[str | int], speakers: Iterable[str]) -> list[str]:
+    """The corpus's speakers that a key names: a name of digits, which settings hold as a number, by that number.
+
+    Raises:
+        InputError: there is no such speaker.
+    """
     known = sorted(speakers)
-    unknown = sorted(set(held_out) - set(known))
+    by_number = {int(name): name for name in known if name.isdecimal()}
+    found = [by_number.get(name, str(name)) if isinstance(name, int) else name for name in names]
+    unknown = sorted(set(found) - set(known))
     if unknown:
-        raise InputError(f"data.held_out: there is no speaker {', '.join(unknown)}; there are {', '.join(known)}")
+        raise InputError(f"{key}: there is no speaker {', '.join(unknown)}; there are {named(known, ', ')}")
+    return found
 
 
 def split_names(names: Sequence[str], shares: dict[str, float], *keys: str) -> dict[str, str]:

@@ -41,7 +41,7 @@ class FolderCorpus(file_corpus.FileCorpus):
     segment_seconds: float = 10.0
     valid_share: float = 0.1
     test_share: float = 0.1
-    held_out: list[str] = field(default_factory=list)
+    held_out: list[str | int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +58,7 @@ class FolderCorpus(file_corpus.FileCorpus):
         return {
             "segment_seconds": self.segment_seconds,
             "shares": [self.valid_share, self.test_share],
-            "held_out": sorted(self.held_out),
+            "held_out": sorted(self._held_out),
             "on_error": self.on_error,
             "files": file_corpus.file_fingerprint(file_corpus.corpus_root(self.root), self._paths()),
         }
@@ -140,8 +140,11 @@ class FolderCorpus(file_corpus.FileCorpus):
                 f"data.root={self.root}: holds {who}; expected one sub-folder with audio files for each of at least"
                 " two speakers, as in root/anna/*.wav and root/bert/*.wav"
             )
-        file_corpus.check_held_out(self.held_out, speakers)
         return speakers
+
+    @cached_property
+    def _held_out(self) -> list[str]:
+        return file_corpus.speakers_named("data.held_out", self.held_out, self._files)
 
     @cached_property
     def _splits(self) -> dict[Path, str]:
@@ -168,6 +171,6 @@ class FolderCorpus(file_corpus.FileCorpus):
 
     def _choose(self, speaker: str, names: list[str]) -> dict[str, str]:
         """The split of each of a speaker's files or pieces."""
-        if speaker in self.held_out:
+        if speaker in self._held_out:
             return dict.fromkeys(names, TEST_UNKNOWN)
         return file_corpus.split_names(names, {TEST: self.test_share, VALID: self.valid_share}, "folder", speaker)

@@ -34,7 +34,7 @@ class FsddCorpus(file_corpus.FileCorpus):
 
     utterance_seconds: float = 4.0
     passes: int = 4
-    held_out: list[str] = field(default_factory=list)
+    held_out: list[str | int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +51,7 @@ class FsddCorpus(file_corpus.FileCorpus):
         return {
             "utterance_seconds": self.utterance_seconds,
             "passes": self.passes,
-            "held_out": sorted(self.held_out),
+            "held_out": sorted(map(str, self.held_out)),
             "on_error": self.on_error,
             "files": file_corpus.file_fingerprint(root, paths),
         }
@@ -80,12 +80,12 @@ class FsddCorpus(file_corpus.FileCorpus):
         paths = sorted(path for path in folder.iterdir() if FILE_NAME.fullmatch(path.name))
         if not paths:
             raise InputError(f"data.root={self.root}: holds no files named like 7_jackson_32.wav; is it FSDD?")
-        file_corpus.check_held_out(self.held_out, {path.name.split("_")[1] for path in paths})
+        file_corpus.speakers_named("data.held_out", self.held_out, {path.name.split("_")[1] for path in paths})
         return root, paths
 
     def _split(self, speaker: str, index: int) -> str:
         """The split that a file belongs to; an empty string where it belongs to none."""
-        if speaker in self.held_out:
+        if speaker in map(str, self.held_out):
             return TEST_UNKNOWN if index < 5 else ""
         return TEST if index < 5 else VALID if index < 10 else TRAIN
 
