@@ -8,29 +8,27 @@ wrong.
 """
 
 import sys
-from pathlib import Path
 
 from separation.app.assembly import build_data
 from separation.app.command import entry_point
 from separation.app.settings import arguments, compose_config, split_overrides
 from separation.data.check.measure import inspect
 from separation.data.check.report import check_figure, distributions, report, summary
-from separation.errors import check_path
 from separation.runs.atomic_files import replacing, write_text
+from separation.runs.paths import user_path
 from separation.runs.provenance import write_json
 
 
 def main() -> None:
     """Inspects, prints and writes."""
     program, overrides = split_overrides(arguments(__doc__, "check_data"), "check_data")
-    check_path("output", program.output)
+    folder = user_path("output", program.output)
     config = compose_config("config", overrides)
     data = build_data(config)
     inspection = inspect(data.corpus, data.train.store, data.lists, data.tests)
     numbers = summary(inspection)
     text = report(numbers)
     print(text)
-    folder = Path(program.output).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "report.txt", f"{text}\n")
     write_json(folder / "report.json", numbers)

@@ -9,15 +9,16 @@ isn't downloaded, but checked and unpacked.
 import logging
 import re
 import sys
-from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
 from separation.app.command import entry_point
 from separation.app.settings import CONF, compose_config
+from separation.app.typed import literal
 from separation.data.download import Archive, install
 from separation.data.published_archives import CORPORA, PublishedCorpus
-from separation.errors import InputError, check_choice, check_path
+from separation.errors import InputError, check_choice, check_flag
+from separation.runs.paths import user_path
 from separation.training.interruption import Interrupted, Interruption
 
 
@@ -56,15 +57,14 @@ def main() -> None:
     corpus = CORPORA[name]
     if not corpus.archives:
         raise InputError(corpus.note)
-    program = compose_config("download", overrides)
-    check_path("root", program.root)
-    if not isinstance(program.keep_archive, bool):
-        raise InputError(f"keep_archive={program.keep_archive}: expected true or false")
+    program = compose_config("download", [literal(override) for override in overrides])
+    root = user_path("root", program.root)
+    check_flag("keep_archive", program.keep_archive)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         with Interruption().handled():
             for archive, url in selected(corpus, program):
-                install(archive, Path(program.root).expanduser(), url, program.keep_archive)
+                install(archive, root, url, program.keep_archive)
     except Interrupted as stop:
         raise Interrupted(stop.number, "; the same command goes on") from None
     if corpus.note:

@@ -14,7 +14,7 @@ from separation.app.settings import arguments, compose_config, run_folder
 
 def main() -> None:
     """Exports and says where the file is."""
-    program = compose_config("export_nussl", arguments(__doc__, "export_nussl"))
+    program = compose_config("export_nussl", arguments(__doc__, "export_nussl", positional=["run"]))
     folder = run_folder(program.run)
     output = folder.path / "nussl.pth" if program.output is None else Path(str(program.output))
     export(folder, output)

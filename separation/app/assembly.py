@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from separation.data.corpora.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID, Corpus
@@ -69,6 +69,12 @@ def build_corpus(config: DictConfig, mixing: Mixing | None = None) -> Corpus:
             raise InputError(
                 f"data.{key}={config.data[key]}: must equal mixing.{key}={getattr(mixing, key)}; give it for both"
             )
+    if OmegaConf.is_missing(config.data, "root"):
+        sources = getattr(get_class(config.data._target_), "downloads", ())
+        fetch = "".join(f"; python scripts/download.py {name} root=FOLDER fetches it" for name in sources[:1])
+        raise InputError(
+            f"data.root: has no value; give the folder that holds the corpus, as in data.root=FOLDER{fetch}"
+        )
     return build(config, "data")
 
 
@@ -118,7 +124,8 @@ def build_parts(config: DictConfig, device: torch.device, processes: Processes) 
             f"trainer.batch_size={config.trainer.batch_size}: each of the {processes.count} processes needs an excerpt;"
             f" take {processes.count} or more"
         )
-    data = build_data(config)
+    # What is quick to build goes first: a wrong setting is told before a corpus is read.
+    loss, separator, stft = build_loss(config), build(config, "model.separator"), build(config, "stft")
     torch.manual_seed(config.seed)
     network = build(config, "model.network").to(device)
     optimizer = build(config, "optimizer", params=network.parameters())
@@ -134,12 +141,12 @@ def build_parts(config: DictConfig, device: torch.device, processes: Processes) 
     return TrainingParts(
         replica=processes.wrap(network),
         network=network,
-        loss=build_loss(config),
+        loss=loss,
         clipper=clipper,
         optimizer=optimizer,
-        separator=build(config, "model.separator"),
-        stft=build(config, "stft"),
-        data=data,
+        separator=separator,
+        stft=stft,
+        data=build_data(config),
         device=device,
         precision=Precision(config.trainer.precision, device),
         processes=processes,

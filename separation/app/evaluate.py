@@ -38,7 +38,7 @@ PROGRAM_KEYS = ("run", "oracle", "separator", "output")
 
 def evaluate() -> None:
     """Evaluates the best checkpoint and prints the table."""
-    program, overrides = split_overrides(arguments(__doc__, "evaluate"), "evaluate")
+    program, overrides = split_overrides(arguments(__doc__, "evaluate", positional=["run"]), "evaluate")
     evaluation = OmegaConf.create({"evaluation": {key: program[key] for key in program if key not in PROGRAM_KEYS}})
     check_targets(evaluation)
     settings = build(evaluation, "evaluation")

@@ -1,5 +1,7 @@
 """Settings from the command line, from conf/ and from run folders."""
 
+import difflib
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,14 +9,18 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from separation.app.assembly import build_corpus, build_data
+from separation.app.typed import literal, with_keys
 from separation.data.corpora.corpus import Corpus
+from separation.data.corpora.file_corpus import named
 from separation.data.mixtures import Data
 from separation.data.sample_store import is_built
-from separation.errors import InputError, check_path
+from separation.errors import InputError
 from separation.runs.earlier_versions import use_todays_names
+from separation.runs.paths import user_path
 from separation.runs.run_folder import RunFolder
 from separation.runs.untrusted_files import check_targets
 
@@ -30,7 +36,10 @@ def compose_config(name: str, overrides: Sequence[str], folder: Path = CONF) -> 
     Raises:
         InputError: it would build something else than this project's classes.
     """
-    config = _compose(name, overrides, folder)
+    try:
+        config = _compose(name, overrides, folder)
+    except HydraException as error:
+        raise hinted(error, name, folder, overrides) from error
     check_targets(config)
     return config
 
@@ -41,6 +50,14 @@ def _compose(name: str, overrides: Sequence[str], folder: Path) -> DictConfig:
         return compose(name, list(overrides))
 
 
+def stft_samples(hops: int, rate: int) -> int:
+    """So many hops of 8 ms in samples: 64 each at 8 kHz."""
+    return hops * max(1, round(rate / 125))
+
+
+OmegaConf.register_new_resolver("stft_samples", stft_samples, replace=True)  # conf/config.yaml asks for it
+
+
 def split_overrides(typed: Sequence[str], name: str, folder: Path = CONF) -> tuple[DictConfig, list[str]]:
     """Divides a command line into a program's settings (`name` of a folder), composed, and overrides for a run's."""
     keys = set(compose_config(name, [], folder))
@@ -48,13 +65,42 @@ def split_overrides(typed: Sequence[str], name: str, folder: Path = CONF) -> tup
     return compose_config(name, chosen, folder), [argument for argument in typed if argument not in chosen]
 
 
-def arguments(doc: str | None, name: str, folder: Path = CONF) -> list[str]:
-    """The command line of a program whose settings are `name` of a folder; with --help, prints how to call it and
-    ends."""
+def arguments(doc: str | None, name: str, folder: Path = CONF, positional: Sequence[str] = ()) -> list[str]:
+    """The command line of a program whose settings are `name` of a folder, paths taken literally; with --help, prints
+    how to call it and ends.
+
+    Args:
+        positional: keys of the arguments that have none.
+    """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(f"{doc}\n{(folder / f'{name}.yaml').read_text()}")
         sys.exit()
-    return sys.argv[1:]
+    usage = re.search(r"`(python .+?)`", doc or "", re.DOTALL)
+    typed = with_keys(sys.argv[1:], positional, usage[1] if usage else "--help says more")
+    return [literal(argument) for argument in typed]
+
+
+def hinted(error: HydraException, name: str, folder: Path, typed: Sequence[str]) -> HydraException:
+    """An error of an override's key, with the keys that there are beside it and the one that may be meant."""
+    text = str(error).partition("Config search path")[0]
+    unknown = re.search(r"Could not override '([\w.]+)'", text)
+    if not unknown:
+        return error
+    parent, _, key = unknown[1].rpartition(".")
+    groups = [argument for argument in typed if re.fullmatch(r"\w+=\w+", argument)]
+    try:
+        config = _compose(name, groups, folder)
+    except HydraException:
+        config = _compose(name, [], folder)
+    beside = OmegaConf.select(config, parent) if parent else config
+    keys = [str(name) for name in beside if not str(name).startswith("_")] if isinstance(beside, DictConfig) else []
+    if not keys:
+        return error
+    meant = [name for name in keys if name == "".join(word[0] for word in key.split("_") if word)]
+    meant = meant or difflib.get_close_matches(key, keys, n=1)
+    question = f"did you mean {f'{parent}.' if parent else ''}{meant[0]}? " if meant else ""
+    where = f"{parent} has" if parent else "there are"
+    return HydraException(f"{unknown[1]}: there is no such setting; {question}{where} {', '.join(keys)}")
 
 
 def note_choices(config: DictConfig) -> None:
@@ -71,8 +117,14 @@ def run_folder(path: object) -> RunFolder:
     Raises:
         InputError: it names none.
     """
-    check_path("run", path)
-    return RunFolder.open(Path(str(path)).expanduser())
+    folder = user_path("run", path)
+    runs = (
+        [] if (folder / "config.yaml").is_file() else [*folder.glob("*/config.yaml"), *folder.glob("*/*/config.yaml")]
+    )
+    if runs:
+        names = named(sorted(file.parent.relative_to(folder).as_posix() for file in runs), "\n  ")
+        raise InputError(f"run={path}: holds {len(runs)} runs; give one of them:\n  {names}")
+    return RunFolder.open(folder)
 
 
 def run_config(folder: RunFolder, overrides: Sequence[str], separator: DictConfig | None = None) -> DictConfig:

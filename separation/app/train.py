@@ -2,17 +2,20 @@
 processes: `torchrun --nproc-per-node=N train.py ...`."""
 
 import logging
+import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from separation.app import command
 from separation.app.assembly import build, build_parts, set_threads
 from separation.app.evaluate import score_run
-from separation.app.settings import CONF, note_choices
+from separation.app.settings import CONF, hinted, note_choices
+from separation.app.typed import literal
 from separation.data.check.findings import fast_check
 from separation.model.networks import num_parameters
 from separation.runs.run_folder import RunFolder
@@ -65,7 +68,15 @@ def train(config: DictConfig, path: Path) -> None:
 def main() -> None:
     """Trains as the command line says."""
     decorate = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-    command.entry_point(decorate(command.job(train)))
+    sys.argv[1:] = map(literal, sys.argv[1:])
+
+    def run() -> None:
+        try:
+            decorate(command.job(train))()
+        except HydraException as error:
+            raise hinted(error, "config", CONF, sys.argv[1:]) from error
+
+    command.entry_point(run)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def user_path(key: str, value: object) -> Path:
         InputError: it can't name a file.
     """
     check_path(key, value)
-    return as_on_disk(Path(str(value)).expanduser())
+    return as_on_disk(Path(os.path.expanduser(str(value))))
 
 
 def as_on_disk(path: Path) -> Path:

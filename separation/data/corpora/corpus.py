@@ -61,6 +61,8 @@ class Corpus(ABC):
         store: folder in which the decoded samples are kept from run to run.
     """
 
+    downloads: ClassVar[tuple[str, ...]] = ()
+    """What scripts/download.py calls it."""
     published: ClassVar[dict[str, int]] = {}
     """How many mixtures the corpus is said to list, by split."""
     exact_sums: ClassVar[bool] = True

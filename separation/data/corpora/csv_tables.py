@@ -135,11 +135,19 @@ def _read(path: Path, num_sources: int, noise: bool) -> list[dict[str, str]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: isn't UTF-8 (UTF-16 or Latin-1, perhaps); save it as CSV UTF-8") from error
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: can't be read as a table ({error})") from error
     if not rows:
         raise InputError(f"{path}: lists no mixtures")
     lacking = [column for column in needed if column not in rows[0]]
+    header = list(map(str, rows[0]))
+    if lacking and len(header) == 1 and (other := re.search(r"[;\t|]", header[0])):
+        name = {";": "semicolons", "\t": "tabs", "|": "bars"}[other[0]]
+        raise InputError(f"{path}: its columns are separated by {name}; save it with commas")
+    if lacking and set(lacking) <= {column.strip() for column in header}:
+        raise InputError(f"{path}: has spaces beside its commas, as in {header}; save it without")
     if lacking:
         raise InputError(f"{path}: has no column {', '.join(lacking)}; it has {', '.join(map(str, rows[0]))}")
     for line, row in enumerate(rows, start=2):

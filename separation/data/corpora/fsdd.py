@@ -32,6 +32,7 @@ class FsddCorpus(file_corpus.FileCorpus):
         held_out: speakers that are left out of every split but `test_unknown`, which is made of their test digits.
     """
 
+    downloads = ("fsdd",)
     utterance_seconds: float = 4.0
     passes: int = 4
     held_out: list[str | int] = field(default_factory=list)

@@ -15,7 +15,8 @@ from separation.data.corpora.csv_tables import list_tables
 from separation.data.corpora.librispeech import speaker_of, utterances_folder
 from separation.data.corpora.mixture_tree import MixtureTree, check_unpadded, folder_of_rate
 from separation.data.mixtures import MODES
-from separation.errors import InputError, check_choice, check_path
+from separation.errors import InputError, check_choice
+from separation.runs.paths import user_path
 
 TRAIN_COUNTS = {(2, "train-100"): 13_900, (2, "train-360"): 50_800, (3, "train-100"): 9_300, (3, "train-360"): 33_900}
 """By the number of sources and the subset."""
@@ -41,6 +42,7 @@ class LibriMixCorpus(ListedCorpus):
         noise: mixtures with noise (mix_both), or of the speakers alone (mix_clean).
     """
 
+    downloads = ("libri2mix",)
     unseen_test = True
 
     metadata: str | None
@@ -59,7 +61,7 @@ class LibriMixCorpus(ListedCorpus):
         if self.metadata is None:
             check_unpadded(self.mode, self.dynamic)
         else:
-            check_path("data.metadata", self.metadata)
+            user_path("data.metadata", self.metadata)
             if self.noise:
                 raise InputError("data.noise=true: the tables' noise is WHAM!'s, which LibriSpeech hasn't; use false")
 
@@ -92,7 +94,7 @@ class LibriMixCorpus(ListedCorpus):
             return MixtureTree.like_wham(folder, self.num_sources, self.noise, speakers_of).list_splits(subsets)
         tables = {
             split: [
-                Path(self.metadata).expanduser() / f"libri{self.num_sources}mix_{_librispeech(name)}.csv"
+                user_path("data.metadata", self.metadata) / f"libri{self.num_sources}mix_{_librispeech(name)}.csv"
                 for name in names
             ]
             for split, names in subsets.items()
@@ -116,6 +118,7 @@ class MiniLibriMixCorpus(ListedCorpus):
         noise: see `LibriMixCorpus`.
     """
 
+    downloads = ("minilibrimix",)
     published: ClassVar[dict[str, int]] = {TRAIN: 800, VALID: 100, TEST: 100}
     native_rate = 8000
 

@@ -44,6 +44,7 @@ class LibriSpeechCorpus(PlainCorpus):
         test_share: the same for the split `test`; 0: it has the speakers of the subsets `test`.
     """
 
+    downloads = ("mini_librispeech", "librispeech")
     native_rate = 16_000
 
     train: list[str] = field(default_factory=lambda: ["train-clean-100"])

@@ -56,6 +56,7 @@ class Musdb18HqCorpus(ListedCorpus):
         segment_seconds: longest mixture.
     """
 
+    downloads = ("musdb18hq",)
     exact_sums = False
     native_rate = 44_100
 
@@ -129,6 +130,8 @@ class Musdb18HqCorpus(ListedCorpus):
 class Musdb18Corpus(Musdb18HqCorpus):
     """`{train,test}/{track}.stem.mp4`, five stereo streams of AAC: the mixture, drums, bass, other, vocals. The mixture
     isn't quite the sum of the others, since each is compressed by itself; we take the sum."""
+
+    downloads = ("musdb18",)
 
     @property
     def name(self) -> str:

@@ -20,6 +20,7 @@ class VctkCorpus(FolderCorpus):
         microphone: mic1, or mic2, with which the speakers p280 and p315 weren't recorded.
     """
 
+    downloads = ("vctk",)
     microphone: str = "mic1"
 
     def __post_init__(self) -> None:
