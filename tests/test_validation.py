@@ -1,0 +1,34 @@
+"""The validation's SI-SDR beside its loss."""
+
+import csv
+import math
+from statistics import fmean
+
+import pytest
+from conftest import CPU
+
+from separation.app.assembly import build_data, load_model
+from separation.app.settings import run_config
+from separation.evaluation.evaluator import EvaluationSettings, Evaluator, ModelEstimator
+from separation.runs import checkpoint
+from separation.runs.run_folder import RunFolder
+
+
+@pytest.mark.parametrize("model", ["mask_inference", "waveform"])
+def test_it_is_what_the_evaluation_says_of_the_same_mixtures(make_run, model):
+    folder = RunFolder(make_run(f"model={model}", "data.num_valid=5", "trainer.num_scored=5"))
+    config = run_config(folder, [])
+    trained = load_model(folder, config)
+    checkpoint.load_network(folder.last, trained.network, CPU)
+    estimator = ModelEstimator(trained.network.eval(), trained.separator, trained.stft, CPU)
+    settings = EvaluationSettings("torch", False, False, 2, 0, False)
+    rows = Evaluator(estimator, trained.stft, settings).evaluate(build_data(config).valid)
+    with open(folder.epochs, newline="") as file:
+        *_, last = csv.DictReader(file)
+    assert len(rows) == 10
+    assert float(last["valid/si_sdr"]) == pytest.approx(fmean(row["si_sdr"] for row in rows), abs=1e-4)
+
+
+def test_none_is_taken_where_none_is_asked_for(make_run):
+    with open(RunFolder(make_run("trainer.num_scored=0")).epochs, newline="") as file:
+        assert all(math.isnan(float(row["valid/si_sdr"])) for row in csv.DictReader(file))
