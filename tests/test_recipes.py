@@ -106,3 +106,26 @@ def test_recipes_can_be_run():
         assert subprocess.run(["bash", "-n", str(path)]).returncode == 0
         if path.parent.name != "recipes":  # others are sourced
             assert os.access(path, os.X_OK), path
+
+
+@pytest.mark.slow
+def test_the_study_of_real_speech_ends_pairs_together_and_repeats_nothing(tmp_path):
+    trees.librispeech(tmp_path, {"train": 1, "others": 7})
+    script = ROOT / "recipes/paper/real_speech.sh"
+    settings = [
+        *("data=librispeech", f"data.root={tmp_path}", "data.train=[train]", "data.test=[others]", "data.speakers=2"),
+        *(f"run_dir={tmp_path}/runs", f"data.store={tmp_path}/store", "hydra.launcher.n_jobs=2", *TINY),
+    ]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = [str(script), "--part", "longer", *settings]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, cwd="/")
+    assert result.returncode == 0, result.stdout + result.stderr
+    runs = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("summary.json")}
+    assert set(runs) == {f"mask_inference_p{p}_seed{seed}" for p in (10, 100) for seed in (0, 1, 2)}
+    for summary in runs.values():
+        splits = summary["splits"]
+        assert (splits["test"]["num_speakers"], splits["test"]["num_known_speakers"]) == (2, 2)
+        assert splits["test_unknown"]["num_known_speakers"] == 0
+    assert "test (known speakers)  test_unknown (unknown speakers)" in result.stdout
+    refused = subprocess.run([str(script), "clip.p=5"], capture_output=True, text=True, env=environment)
+    assert refused.returncode == 2 and "clip.p=5: the parts set it" in refused.stderr
