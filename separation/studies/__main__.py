@@ -12,6 +12,7 @@ from separation.runs.atomic_files import replacing
 from separation.runs.run_folder import RunFolder
 from separation.studies.conditions import Conditions
 from separation.studies.curves import CURVE_COLUMNS, collect_curves
+from separation.studies.gains import VALIDATION_COLUMNS, Gains, collect_validation, load_validation
 from separation.studies.run_table import collect_runs, join, load_runs, read_table, write_table
 from separation.studies.scales import Scales
 from separation.studies.strategies import Strategies
@@ -19,6 +20,7 @@ from separation.studies.table1 import Table1
 from separation.studies.table_formats import FORMATS
 
 STUDIES: dict[str, tuple[Any, str]] = {
+    "gains": (Gains, "when AutoClip's gain appears: validation over steps (recipes/paper/real_speech.sh)"),
     "table1": (Table1, "Table 1 of the paper: percentiles by losses (recipes/paper/table1.sh)"),
     "strategies": (Strategies, "clipping strategies beside no clipping and AutoClip (recipes/clipping/compare.sh)"),
     "scales": (Scales, "strategies where the loss has other units (recipes/clipping/scale.sh)"),
@@ -49,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("collect", help=purpose, description=f"Collects {purpose}.")
     command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run, or folder of runs")
     command.add_argument("output", type=Path, metavar="OUTPUT.csv", help="table")
-    command.add_argument("--curves", action="store_true", help="their curves instead, a row per 50 steps, all anew")
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument("--curves", action="store_true", help="their curves instead, a row per 50 steps, all anew")
+    instead.add_argument("--validation", action="store_true", help="their validation instead, a row an epoch, all anew")
     return program
 
 
@@ -57,7 +61,7 @@ def main() -> None:
     """Runs one of the commands."""
     arguments = parser().parse_args()
     if arguments.command == "collect":
-        collect(arguments.folders, arguments.output, arguments.curves)
+        collect(arguments)
     elif arguments.command == "dynamics":
         draw_dynamics(RunFolder(arguments.unclipped), RunFolder(arguments.clipped), arguments.output)
     else:
@@ -68,7 +72,8 @@ def study(name: str, paths: list[Path], mixed: bool, output: Path | None) -> Non
     """Prints a study's report; writes its figure or table where there is an output."""
     if output and (output in paths or output.suffix not in (*PICTURES, *FORMATS)):
         raise InputError(f"--output {output}: expected a new file with suffix {', '.join((*PICTURES, *FORMATS))}")
-    result = STUDIES[name][0](load_runs(paths), mixed)
+    load = load_validation if name == "gains" else load_runs
+    result = STUDIES[name][0](load(paths), mixed)
     report = result.report()
     print(report)
     if output and output.suffix in PICTURES:
@@ -102,13 +107,14 @@ def draw_dynamics(unclipped: RunFolder, clipped: RunFolder, output: Path) -> Non
     print(output)
 
 
-def collect(folders: list[Path], output: Path, curves: bool) -> None:
-    """Writes finished runs, or their curves, to a table."""
+def collect(arguments: argparse.Namespace) -> None:
+    """Writes finished runs, or their curves or validation, to a table."""
+    folders, output = arguments.folders, arguments.output
     if output.suffix != ".csv":
         raise InputError(f"{output}: expected FOLDER [FOLDER ...] OUTPUT.csv; --help says more")
-    if curves:
-        table = collect_curves(folders)
-        write_table(output, table, CURVE_COLUMNS)
+    if arguments.curves or arguments.validation:
+        table = collect_curves(folders) if arguments.curves else collect_validation(folders)
+        write_table(output, table, CURVE_COLUMNS if arguments.curves else VALIDATION_COLUMNS)
         print(f"{output}: {len(table)} rows")
         return
     runs, unfinished = collect_runs(folders)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from separation.studies.comparing import AUTOCLIP, NONE, is_clipping
 from separation.studies.conditions import Conditions
+from separation.studies.gains import GAINS, Gains
 from separation.studies.intervals import Mean, mean
 from separation.studies.scales import Scales
 from separation.studies.strategies import Strategies
@@ -34,6 +35,30 @@ def table1_figure(study: Table1) -> Figure:
         axis.set_xticks(range(len(PAPER)), [str(p) for p in PAPER])
         axis.set_xlabel("percentile p")
     axes[0].set_ylabel(f"test SI-SDR beside p = {UNCLIPPED} [dB]")
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def gains_figure(study: Gains) -> Figure:
+    """What a strategy gains in validation SI-SDR, and saves in validation loss, over the steps: a line a model with its
+    95% interval, and each seed faint."""
+    figure, axes = plt.subplots(1, len(GAINS), figsize=(12, 4.2), layout="constrained")
+    for axis, (quantity, label) in zip(axes, GAINS.items(), strict=True):
+        pairs = [key[1:] for key in study.of if key[0] == quantity]
+        for number, (model, strategy) in enumerate(pairs):
+            table, means = study.of[quantity, model, strategy], study.means(quantity, model, strategy)
+            name = model.replace("_", " ") + (f", {strategy}" if len({pair[1] for pair in pairs}) > 1 else "")
+            middle = np.array([each.value for each in means.values()])
+            width = np.array([each.half_width for each in means.values()])
+            axis.plot(table.index, table, color=f"C{number}", linewidth=0.7, alpha=0.35)
+            axis.fill_between(table.index, middle - width, middle + width, color=f"C{number}", alpha=0.15, linewidth=0)
+            axis.plot(table.index, middle, color=f"C{number}", linewidth=2, label=name)
+        axis.axhline(0, color="gray", linewidth=0.8)
+        axis.set_xlabel("training steps")
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3)
+    axes[0].set_title("SI-SDR on validation mixtures, beside no clipping")
+    axes[1].set_title("Validation loss, beside no clipping (lower is better)")
     axes[0].legend(fontsize=8)
     return figure
 
@@ -142,6 +167,7 @@ def curves_figure(study: Strategies, curves: pd.DataFrame) -> Figure:
 
 
 FIGURES: dict[type, Callable[[Any], Figure]] = {
+    Gains: gains_figure,
     Table1: table1_figure,
     Strategies: strategies_figure,
     Scales: scales_figure,
