@@ -21,7 +21,7 @@ BASE = {
 
 
 def curves(model: str = "mask_inference", seeds: tuple[int, ...] = (0, 1), **changed: object) -> pd.DataFrame:
-    """At step s, clipping gains s / 1000 dB with seed 0, twice as much with seed 1, and saves s / 1000 % of the loss."""
+    """At step s, clipping gains s / 1000 dB with seed 0, twice that with seed 1, and saves s / 1000 % of the loss."""
     rows = [
         {
             **{**BASE, "model": model, "seed": seed, "clip.p": float(p), "step": step},
