@@ -1,25 +1,36 @@
 """Separates recordings: `python separate.py run=RUN_DIR input=FILE_OR_FOLDER [output=FOLDER]`.
 
-Each recording becomes one file a source, at its own rate and level, as 32-bit float WAV. conf/separate.yaml lists the
-keys.
+Each recording becomes one file a source, at its own rate and level. conf/separate.yaml lists the keys.
 """
 
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from separation.app.assembly import build, load_model
-from separation.app.command import entry_point
+from separation.app.command import entry_point, print_error, sentence
 from separation.app.settings import arguments, compose_config, run_config, run_folder
-from separation.data import audio
 from separation.data.audio_files import AUDIO_SUFFIXES, audio_files
-from separation.data.decoding import read
-from separation.errors import InputError, check_number, check_path
+from separation.data.audio_stream import open_recording
+from separation.data.audio_writer import FORMATS, suffix, writing
+from separation.errors import InputError, check_choice, check_flag, check_number, check_path
 from separation.evaluation.long_recordings import RecordingSeparator
+from separation.runs.paths import printable
+
+log = logging.getLogger(__name__)
 
 
 def find_inputs(path: Path, output: Path) -> dict[Path, Path]:
-    """Each recording, and where its sources go: below `output`, as the recording lies below the input folder."""
+    """Each recording, and the name that its sources' files begin with: below `output`, as the recording lies below the
+    input folder. Where two differ in their suffixes alone, these stay in the names."""
     if not path.exists():
         raise InputError(f"input={path}: no such file or folder")
     files = [path] if path.is_file() else audio_files(path)
@@ -28,13 +39,89 @@ def find_inputs(path: Path, output: Path) -> dict[Path, Path]:
     root = path.parent if path.is_file() else path
     if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
         raise InputError(f"output={output}: lies inside the input folder, whose files it could replace; choose another")
-    targets: dict[Path, Path] = {}
-    for file in files:
-        target = output / file.relative_to(root).with_suffix("")
-        if target in targets.values():
-            raise InputError(f"{file}: another file has the same name up to its suffix; rename one of them")
-        targets[file] = target
-    return targets
+    stems = [file.with_suffix("") for file in files]
+    count = Counter(stems) + Counter(files)
+    return {
+        file: output / (stem if count[stem] == 1 else file).relative_to(root)
+        for file, stem in zip(files, stems, strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where sources go, and as what.
+
+    Args:
+        num_sources: of each recording.
+        audio_format: one of `FORMATS`.
+    """
+
+    num_sources: int
+    audio_format: str
+
+    def paths(self, target: Path) -> list[Path]:
+        """The files of one recording."""
+        numbers = range(1, self.num_sources + 1)
+        return [target.with_name(f"{target.name}_source{number}{suffix(self.audio_format)}") for number in numbers]
+
+    def check_new(self, targets: Sequence[Path]) -> None:
+        """Raises InputError where files exist already."""
+        existing = [path for target in targets for path in self.paths(target) if os.path.lexists(path)]
+        if existing:
+            more = f", and {len(existing) - 1} more" if len(existing) > 1 else ""
+            raise InputError(f"{printable(existing[0])}: exists already{more}; give overwrite=true, or another output")
+
+
+def separate_file(separator: RecordingSeparator, file: Path, target: Path, outputs: Outputs, bar: tqdm) -> float:
+    """Separates one recording; returns its length in seconds."""
+    recording = open_recording(file)
+    survey = separator.survey(recording)
+    seconds = survey.num_samples / recording.rate
+    bar.reset(seconds)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                writing(path, recording.rate, recording.channels, survey.num_samples, outputs.audio_format)
+            )
+            for path in outputs.paths(target)
+        ]
+        for sources in separator.separate(recording, survey):
+            for writer, source in zip(writers, sources, strict=True):
+                writer.write(source)
+            bar.update(sources.shape[1] / recording.rate)
+    for start, end in survey.doubts:
+        log.warning("%s: the voices may have changed places at %.1f to %.1f s", printable(file), start, end)
+    for writer in writers:
+        if writer.num_clipped:
+            log.warning("%s: %d samples were clipped; use format=wav", printable(writer.path), writer.num_clipped)
+        bar.write(printable(writer.path))
+    return seconds
+
+
+def separate_files(separator: RecordingSeparator, inputs: dict[Path, Path], outputs: Outputs) -> None:
+    """Separates all recordings that can be.
+
+    Raises:
+        InputError: some couldn't be; it names them.
+    """
+    begun, seconds, failures = time.perf_counter(), 0.0, list[str]()
+    with tqdm(unit="s", unit_scale=True, disable=None) as bar:  # seconds of audio
+        for number, (file, target) in enumerate(inputs.items(), start=1):
+            bar.set_description(f"{number}/{len(inputs)}")
+            try:
+                seconds += separate_file(separator, file, target, outputs, bar)
+            except Exception as error:
+                if len(inputs) == 1:
+                    raise
+                with bar.external_write_mode():
+                    print_error(error, "" if str(file) in str(error) else f"{printable(file)}: ")
+                failures.append(f"{printable(file)}: {sentence(error)}")
+    took = time.perf_counter() - begun
+    if seconds:
+        print(f"{seconds:.1f} s of audio in {took:.1f} s: real-time factor {took / seconds:.3f}", file=sys.stderr)
+    if failures:
+        raise InputError(f"{len(failures)} of {len(inputs)} recordings weren't separated:\n" + "\n".join(failures))
 
 
 def separate() -> None:
@@ -44,25 +131,27 @@ def separate() -> None:
     for key in ("input", "output"):
         check_path(key, program[key])
     check_number("segment_seconds", program.segment_seconds, 1, 600)
-    check_number("overlap_seconds", program.overlap_seconds, 0.1, program.segment_seconds / 2)
+    check_number("pause_seconds", program.pause_seconds, 0.1, program.segment_seconds / 2)
+    check_number("overlap_seconds", program.overlap_seconds, program.pause_seconds, program.segment_seconds / 2)
+    check_number("pause_level", program.pause_level, 1, 120)
+    check_choice("format", program.format, tuple(FORMATS))
+    check_flag("overwrite", program.overwrite)
     config = run_config(folder, [f"device={program.device}"], program.separator)
+    outputs = Outputs(config.model.num_sources, program.format)
     inputs = find_inputs(Path(program.input), Path(program.output))
-    rate = config.data.sample_rate
+    if not program.overwrite:
+        outputs.check_new(list(inputs.values()))
     separator = RecordingSeparator(
         load_model(folder, config),
-        sample_rate=rate,
+        num_sources=config.model.num_sources,
+        sample_rate=config.data.sample_rate,
         mixture_rms=build(config, "mixing").mixture_rms,
-        segment=round(program.segment_seconds * rate),
-        overlap=round(program.overlap_seconds * rate),
+        segment_seconds=program.segment_seconds,
+        overlap_seconds=program.overlap_seconds,
+        pause_level=program.pause_level,
+        pause_seconds=program.pause_seconds,
     )
-    bar = tqdm(inputs.items(), unit="file", disable=None)
-    for file, target in bar:
-        samples, file_rate = read(file)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for number, source in enumerate(separator(samples, file_rate), start=1):
-            path = target.with_name(f"{target.name}_source{number}.wav")
-            audio.write(path, source, file_rate)
-            bar.write(str(path))
+    separate_files(separator, inputs, outputs)
 
 
 def main() -> None:

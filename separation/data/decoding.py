@@ -2,7 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,18 @@ PYAV_SLACK = 0.08
 """Seconds by which other files may: durations of containers are rounded, and an encoder's delay is in them or not."""
 
 
+@dataclass(frozen=True)
+class _OpenFile:
+    """A file whose header has been read."""
+
+    rate: int
+    channels: int
+    blocks: Iterator[np.ndarray]
+    """All samples, float32, shape (time, channel): how many there are, a damaged header says wrongly."""
+    missing: Callable[[int], str]
+    """How much of the file is missing, if anything, after so many samples."""
+
+
 def read(path: Path) -> tuple[np.ndarray, int]:
     """Decodes one file: what libsndfile knows by it, everything else by PyAV (FFmpeg).
 
@@ -38,39 +52,72 @@ def read(path: Path) -> tuple[np.ndarray, int]:
     Raises:
         InputError: the file is missing, corrupt, cut off, empty or too long, or holds NaN or infinity.
     """
+    with _opened(path) as opened:
+        return _joined(path, _checked(path, opened), opened.channels), opened.rate
+
+
+def read_blocks(path: Path) -> Iterator[np.ndarray]:
+    """As `read`, of any length, block by block; what is wrong with the file is raised where it is reached."""
+    with _opened(path) as opened:
+        yield from _checked(path, opened)
+
+
+def read_header(path: Path) -> tuple[int, int]:
+    """Rate in Hz and number of channels of a file.
+
+    Raises:
+        InputError: the file is missing or isn't audio.
+    """
+    with _opened(path) as opened:
+        return opened.rate, opened.channels
+
+
+def _checked(path: Path, opened: _OpenFile) -> Iterator[np.ndarray]:
+    """The samples, if they are numbers, and all of them."""
+    name, decoded, finite = printable(path), 0, True
+    for block in opened.blocks:
+        decoded += len(block)
+        finite = finite and bool(np.isfinite(block).all())
+        yield block
+    if missing := opened.missing(decoded):
+        raise InputError(f"{name}: ends early ({missing}); replace it")
+    if not decoded:
+        raise InputError(f"{name}: holds no samples; replace or remove it")
+    if not finite:
+        raise InputError(f"{name}: holds NaN or infinite samples; replace or remove it")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_OpenFile]:
     name = printable(path)
     if path.is_symlink() and not path.exists():
         raise InputError(f"{name}: is a link to {path.readlink()}, which isn't there; mend or remove it")
     try:
-        decode = _by_libsndfile if path.suffix.lower() in LIBSNDFILE_SUFFIXES else _by_pyav
-        samples, rate, missing = decode(path)
+        with (_by_libsndfile if path.suffix.lower() in LIBSNDFILE_SUFFIXES else _by_pyav)(path) as opened:
+            if not RATES[0] <= opened.rate <= RATES[1]:
+                raise InputError(f"{name}: says its rate is {opened.rate} Hz, not {RATES[0]} to {RATES[1]}; replace it")
+            yield opened
     except (OSError, RuntimeError, UnicodeError, MemoryError, OverflowError) as error:
         raise InputError(f"{name}: can't be read as audio ({error or 'damaged'}); replace or remove it") from error
-    if missing:
-        raise InputError(f"{name}: ends early ({missing}); replace it")
-    if len(samples) == 0:
-        raise InputError(f"{name}: holds no samples; replace or remove it")
-    if not np.isfinite(samples).all():
-        raise InputError(f"{name}: holds NaN or infinite samples; replace or remove it")
-    return samples, rate
 
 
-def _by_libsndfile(path: Path) -> tuple[np.ndarray, int, str]:
-    """Samples, rate, and how much of the file is missing, if anything."""
+@contextmanager
+def _by_libsndfile(path: Path) -> Iterator[_OpenFile]:
     with soundfile.SoundFile(path if printable(path) == str(path) else os.fsencode(path)) as file:
-        _check_rate(path, file.samplerate)
-        samples = _joined(path, _blocks(file), file.channels)
-        return samples, file.samplerate, _missing_chunk(file) or _missing_frames(path, file, len(samples))
+
+        def blocks() -> Iterator[np.ndarray]:
+            while len(block := file.read(BLOCK // file.channels + 1, dtype="float32", always_2d=True)):
+                yield block
+
+        def missing(decoded: int) -> str:
+            return _missing_chunk(file) or _missing_frames(path, file, decoded)
+
+        yield _OpenFile(file.samplerate, file.channels, blocks(), missing)
 
 
-def _blocks(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """A file's samples: how many there are, a damaged header says wrongly."""
-    while len(block := file.read(BLOCK // file.channels + 1, dtype="float32", always_2d=True)):
-        yield block
-
-
-def _by_pyav(path: Path) -> tuple[np.ndarray, int, str]:
-    """Samples of the first audio stream, rate, and how much of the file is missing, if anything."""
+@contextmanager
+def _by_pyav(path: Path) -> Iterator[_OpenFile]:
+    """The first audio stream."""
     try:
         import av
     except ImportError as error:
@@ -80,21 +127,18 @@ def _by_pyav(path: Path) -> tuple[np.ndarray, int, str]:
             if not container.streams.audio:
                 raise InputError(f"{printable(path)}: holds no audio; remove it")
             stream = container.streams.audio[0]
-            _check_rate(path, stream.rate)
             planar = av.AudioResampler(format="fltp")
             frames = (out for frame in container.decode(stream) for out in planar.resample(frame))
-            samples = _joined(path, (frame.to_ndarray().T for frame in frames), stream.channels)
-            guessed = container.format.name in WITHOUT_LENGTH
-            stated = 0.0 if guessed else (container.duration or 0) / av.time_base
-            seconds = len(samples) / stream.rate
-            return samples, stream.rate, f"{seconds:.1f} of {stated:.1f} s" if seconds < stated - PYAV_SLACK else ""
+
+            def missing(decoded: int) -> str:
+                guessed = container.format.name in WITHOUT_LENGTH
+                stated = 0.0 if guessed else (container.duration or 0) / av.time_base
+                seconds = decoded / stream.rate
+                return f"{seconds:.1f} of {stated:.1f} s" if seconds < stated - PYAV_SLACK else ""
+
+            yield _OpenFile(stream.rate, stream.channels, (frame.to_ndarray().T for frame in frames), missing)
     except av.FFmpegError as error:
         raise RuntimeError(error.strerror) from error
-
-
-def _check_rate(path: Path, rate: int) -> None:
-    if not RATES[0] <= rate <= RATES[1]:
-        raise InputError(f"{printable(path)}: says its rate is {rate} Hz, not {RATES[0]} to {RATES[1]}; replace it")
 
 
 def _joined(path: Path, blocks: Iterator[np.ndarray], channels: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from scipy.signal import resample_poly
 from separation.app.assembly import build, build_parts, load_model
 from separation.app.evaluate import score_run
 from separation.app.settings import compose_config
+from separation.data.audio_stream import Recording
 from separation.data.check.findings import fast_check, findings
 from separation.data.check.measure import inspect
 from separation.errors import InputError
@@ -46,8 +47,13 @@ def test_every_format_is_checked_trained_on_scored_and_separated(name, tmp_path)
     assert np.isfinite(summary["si_sdr"]) and summary["num_mixtures"] == 2
     assert summary["oracle"]["ideal_ratio"] > summary["input_si_sdr"] + 3
     assert len(list((path / "audio").rglob("mixture.wav"))) >= 2
-    separator = RecordingSeparator(load_model(folder, config), 8000, build(config, "mixing").mixture_rms, 8000, 800)
-    assert separator(voice(150, 1.5, 16_000, 0)[:, None], 16_000).shape == (2, 24_000, 1)
+    rms = build(config, "mixing").mixture_rms
+    separator = RecordingSeparator(
+        load_model(folder, config), 2, 8000, rms, 1.0, 0.1, pause_seconds=0.5, pause_level=25
+    )
+    recording = Recording(16_000, 1, lambda: iter([voice(150, 1.5, 16_000, 0)[:, None]]))
+    sources = list(separator.separate(recording, separator.survey(recording)))
+    assert np.concatenate(sources, axis=1).shape == (2, 24_000, 1)
 
 
 MIXTURES = {"wsj0_2mix": "mix", "wham": "mix_both", "libri2mix": "mix_clean", "minilibrimix": "mix_clean"}
