@@ -114,9 +114,11 @@ def separate_files(separator: RecordingSeparator, inputs: dict[Path, Path], outp
             except Exception as error:
                 if len(inputs) == 1:
                     raise
+                text = sentence(error)
+                name = "" if printable(file) in text else f"{printable(file)}: "
                 with bar.external_write_mode():
-                    print_error(error, "" if str(file) in str(error) else f"{printable(file)}: ")
-                failures.append(f"{printable(file)}: {sentence(error)}")
+                    print_error(error, name)
+                failures.append(name + text)
     took = time.perf_counter() - begun
     if seconds:
         print(f"{seconds:.1f} s of audio in {took:.1f} s: real-time factor {took / seconds:.3f}", file=sys.stderr)

@@ -9,6 +9,8 @@ from scipy.signal import find_peaks
 
 AROUND_SECONDS = 120
 """How far the speech may be against which a frame counts as a pause."""
+QUIETEST = 1e-3
+"""Power of the quietest speech, relative to the loudest: what is far below even that is a pause of any length."""
 LEVEL_SECONDS = 3
 """Stretches over which levels are compared to find where they change."""
 SYLLABLE = 0.25
@@ -22,8 +24,9 @@ LEVEL_CHANGE = 8.0
 def active_frames(power: np.ndarray, frame_rate: float, pause_level: float, pause_seconds: float) -> np.ndarray:
     """The frames that belong to speech (or whatever is loud): all but long pauses.
 
-    A frame is loud within `pause_level` dB of the speech around it: of the loudest second in the minute before or in
-    that after, whichever is less, so that neither a pause nor something far louder on one side hides quiet speech.
+    A frame is loud within `pause_level` dB of the speech around it: of the loudest second in the two minutes before or
+    in those after, whichever is quieter, so that something far louder on one side hides no speech; but of nothing that
+    is 30 dB below the loudest second of all.
 
     Returns:
         True for frames less than half of `pause_seconds` away from a loud one, shape (frame,). Silence is all True.
@@ -34,7 +37,7 @@ def active_frames(power: np.ndarray, frame_rate: float, pause_level: float, paus
     seconds = np.percentile(padded, 90, axis=1)
     before = maximum_filter1d(seconds, AROUND_SECONDS, mode="nearest", origin=AROUND_SECONDS // 2 - 1)
     after = maximum_filter1d(seconds, AROUND_SECONDS, mode="nearest", origin=-(AROUND_SECONDS // 2))
-    reference = np.minimum(before, after).clip(min=1e-3 * seconds.max(initial=0))
+    reference = np.minimum(before, after).clip(min=QUIETEST * seconds.max(initial=0))
     reference = np.repeat(reference, second)[: len(power)]
     loud = power >= reference * 10 ** (-pause_level / 10)
     return maximum_filter1d(loud.astype(np.uint8), 2 * round(frame_rate * pause_seconds / 2) + 1, mode="nearest") > 0
