@@ -21,9 +21,9 @@ from separation.app.settings import arguments, compose_config, run_config, run_f
 from separation.data.audio_files import AUDIO_SUFFIXES, audio_files
 from separation.data.audio_stream import open_recording
 from separation.data.audio_writer import FORMATS, suffix, writing
-from separation.errors import InputError, check_choice, check_flag, check_number, check_path
+from separation.errors import InputError, check_choice, check_flag, check_number
 from separation.evaluation.long_recordings import RecordingSeparator
-from separation.runs.paths import printable
+from separation.runs.paths import printable, user_path
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +130,7 @@ def separate() -> None:
     """Separates the recordings and says where the files are."""
     program = compose_config("separate", arguments(__doc__, "separate"))
     folder = run_folder(program.run)
-    for key in ("input", "output"):
-        check_path(key, program[key])
+    recordings, output = (user_path(key, program[key]) for key in ("input", "output"))
     check_number("segment_seconds", program.segment_seconds, 1, 600)
     check_number("pause_seconds", program.pause_seconds, 0.1, program.segment_seconds / 2)
     check_number("overlap_seconds", program.overlap_seconds, program.pause_seconds, program.segment_seconds / 2)
@@ -140,7 +139,7 @@ def separate() -> None:
     check_flag("overwrite", program.overwrite)
     config = run_config(folder, [f"device={program.device}"], program.separator)
     outputs = Outputs(config.model.num_sources, program.format)
-    inputs = find_inputs(Path(program.input), Path(program.output))
+    inputs = find_inputs(recordings, output)
     if not program.overwrite:
         outputs.check_new(list(inputs.values()))
     separator = RecordingSeparator(
