@@ -223,13 +223,14 @@ def test_yaml_that_unfolds_is_refused(make_run, tmp_path):
         RunFolder.open(run).load_config()
 
 
-def test_a_strangers_run_writes_its_samples_only_where_the_user_says(make_run, speech_folder, tmp_path):
+def test_a_strangers_run_writes_its_samples_only_where_the_user_says(make_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     run = shutil.copytree(make_run(), tmp_path / "run")
     config = (run / "config.yaml").read_text()
-    (run / "config.yaml").write_text(config.replace("store: cache", f"store: {tmp_path}/elsewhere"))
+    (run / "config.yaml").write_text(config.replace("store: null", f"store: {tmp_path}/elsewhere"))
     result = run_program("evaluate.py", f"run={run}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert not (tmp_path / "elsewhere").exists() and list((tmp_path / "cache").glob("folder-*"))
+    assert not (tmp_path / "elsewhere").exists() and list((tmp_path / "home/separation/stores").glob("folder-*"))
 
 
 def wav(rate: int, claimed: int, samples: bytes) -> bytes:

@@ -16,6 +16,7 @@ from separation.data.audio_files import AUDIO_SUFFIXES, audio_files
 from separation.data.decoding import read
 from separation.errors import InputError, check_number, check_path
 from separation.evaluation.long_recordings import RecordingSeparator
+from separation.runs.atomic_files import check_writable
 
 
 def find_inputs(path: Path, output: Path) -> dict[Path, Path]:
@@ -47,6 +48,7 @@ def separate() -> None:
     check_number("overlap_seconds", program.overlap_seconds, 0.1, program.segment_seconds / 2)
     config = run_config(folder, [f"device={program.device}"], program.separator)
     inputs = find_inputs(Path(program.input), Path(program.output))
+    check_writable("output", Path(program.output))
     rate = config.data.sample_rate
     separator = RecordingSeparator(
         load_model(folder, config),
