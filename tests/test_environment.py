@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,12 +96,17 @@ def test_a_folder_removed_while_training_is_named(speech_folder, tmp_path):
 
 
 def test_a_read_only_folder_is_named(small_disk, speech_folder, tmp_path):
+    (small_disk / "old").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     arguments = ["data=folder", f"data.root={speech_folder}", *TINY]
-    for place in ("run_dir", "data.store"):
-        result = run_program("train.py", *arguments, f"{place}={small_disk}/new", cwd=tmp_path)
+    for place in ("run_dir=new", "run_dir=old", "data.store=new"):
+        key, name = place.split("=")
+        store = f"{tmp_path}/{name}" if key == "run_dir" else f"{small_disk}/new"
+        result = run_program("train.py", *arguments, f"data.store={store}", f"{key}={small_disk}/{name}", cwd=tmp_path)
         assert result.returncode == 1 and "Traceback" not in result.stderr
         assert f"{small_disk}" in result.stderr and "Read-only file system" in result.stderr
+        assert "make room" not in result.stderr
+        assert not Path(store).exists()  # it is said before the work
 
 
 def test_a_write_that_fails_leaves_no_temporary_file(tmp_path):
