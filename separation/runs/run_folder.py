@@ -111,7 +111,8 @@ class RunFolder:
                 values = ", ".join(changed[:5])
                 raise InputError(f"{values}: not as in the run that {self.path} holds; take its settings to resume it")
         for leftover in self.last.parent.glob(".*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink()
+            with suppress(OSError):
+                leftover.unlink()
         if not self.config.is_file():
             self.save_config(config)
 
