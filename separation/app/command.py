@@ -32,6 +32,12 @@ STOPPED = ".stopped"
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, OSError, MemoryError)
 
 
+def tell(text: str) -> None:
+    """Prints to stderr, if it is still there: after a SIGHUP, the terminal is not."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
+
+
 def sentence(error: BaseException) -> str:
     """What the user should read of an error."""
     if isinstance(error, MissingMandatoryValue):
@@ -61,7 +67,7 @@ def print_error(error: Exception, where: str = "") -> None:
         with tempfile.NamedTemporaryFile("w", prefix="separation-", suffix=".txt", delete=False) as file:
             traceback.print_exception(error, file=file)
         text = f"{type(error).__name__}: {' '.join(text.split())[:300]} (unforeseen; the traceback is in {file.name})"
-    print(f"error: {where}{text}", file=sys.stderr)
+    tell(f"error: {where}{text}")
 
 
 def fail(error: Exception) -> NoReturn:
@@ -84,7 +90,7 @@ def entry_point(main: Callable[[], None]) -> None:
     except Exception as error:
         fail(error)
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(str(stop) or "interrupted", file=sys.stderr)
+        tell(str(stop) or "interrupted")
         sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
 
 
@@ -106,8 +112,7 @@ def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]
             run(config, folder)
         except Interrupted as stop:
             if os.environ.get("RANK", "0") == "0":
-                with suppress(OSError):  # after a SIGHUP nobody reads it
-                    print(f"{stop}; go on with: {_resuming(hydra_config.overrides.task, folder)}", file=sys.stderr)
+                tell(f"{stop}; go on with: {_resuming(hydra_config.overrides.task, folder)}")
             if hydra_config.mode != RunMode.MULTIRUN:
                 sys.exit(stop.status)
             stopped.write_text(str(stop.number))  # joblib would kill the others at an exception, before they have saved

@@ -10,7 +10,7 @@ import psutil
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from separation.app.command import ERRORS, STOPPED
+from separation.app.command import ERRORS, STOPPED, tell
 from separation.runs.summaries import find_runs, runs_table
 from separation.training.interruption import Interrupted, heed
 
@@ -40,11 +40,10 @@ class SweepReport(Callback):
             print(f"\n{root}\n{runs_table(find_runs(root), root)}")
         if (root / STOPPED).is_file():
             number = int((root / STOPPED).read_text())
-            with suppress(OSError):
-                print("stopped; the same command with trainer.resume=true goes on", file=sys.stderr)
+            tell("stopped; the same command with trainer.resume=true goes on")
             sys.exit(128 + number)
         errors = root / ERRORS
         if errors.is_file():
             lines = errors.read_text(encoding="utf-8").splitlines()
-            print(f"error: {len(lines)} of the runs failed; {errors} says why", file=sys.stderr)
+            tell(f"error: {len(lines)} of the runs failed; {errors} says why")
             sys.exit(1)
