@@ -187,7 +187,7 @@ def _remove_partials(folder: Path, name: str) -> None:
     for partial in folder.parent.glob(f".{name}-*{ending}"):
         other = folder.with_name(partial.name[1:].removesuffix(ending))
         if other != folder:
-            with suppress(Timeout, OSError), lock_of(other).acquire(timeout=0):
+            with suppress(OSError), lock_of(other).acquire(timeout=0):
                 shutil.rmtree(partial, ignore_errors=True)
 
 
