@@ -8,6 +8,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from separation.app.typed import literal
 from separation.runs.run_folder import make_new
 
 
@@ -24,7 +25,7 @@ class NewRunDir(Callback):
             _choose(config)
         if config.run_dir != before:  # the settings of each run are composed anew, from these
             with open_dict(config):
-                config.hydra.overrides.task.append(f"run_dir={config.run_dir}")
+                config.hydra.overrides.task.append(literal(f"run_dir={config.run_dir}"))
 
 
 def _choose(config: DictConfig) -> None:

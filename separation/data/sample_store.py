@@ -25,6 +25,7 @@ from separation.data.user_cache import user_cache
 from separation.data.utterances import INDEX, SAMPLES, Utterance, read_index
 from separation.errors import InputError
 from separation.runs.atomic_files import why, write_text
+from separation.runs.paths import user_path
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class SampleStore:
 
 def store_root(store: str | None) -> Path:
     """The folder that `data.store` means: the one that it names, or (null) one in the user's cache."""
-    return user_cache() / "stores" if store is None else Path(store).expanduser()
+    return user_cache() / "stores" if store is None else user_path("data.store", store)
 
 
 def _place(corpus: Corpus) -> tuple[Path, str]:
