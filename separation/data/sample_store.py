@@ -141,7 +141,7 @@ def open_store(corpus: Corpus) -> SampleStore:
             with _locked(folder):  # runs that start together build it once
                 if not folder.is_dir():
                     _remove_partials(folder, corpus.name)
-                    _announce(folder, corpus)
+                    _mention_others(folder, corpus)
                     _build(folder, text, corpus)
     except OSError as error:
         place = error.filename or folder
@@ -192,13 +192,16 @@ def _remove_partials(folder: Path, name: str) -> None:
                 shutil.rmtree(partial, ignore_errors=True)
 
 
-def _announce(folder: Path, corpus: Corpus) -> None:
-    """Says that a store is built, and where there are some already: of other settings or files, or where version 0.1
-    wrote them by default."""
+def _mention_others(folder: Path, corpus: Corpus) -> None:
+    """Says that a store is built although there are some: of other settings or files, or where version 0.1 wrote them
+    by default."""
     others = {place: list(place.glob(f"{corpus.name}-*/{SAMPLES}")) for place in (folder.parent, Path("cache"))}
     there = ", ".join(f"{len(stores)} in {place}" for place, stores in others.items() if stores)
-    remark = f" (of other settings, files or versions there are {there}; scripts/store.py removes them)"
-    log.info("Building the sample store %s%s", folder, remark if there else "")
+    if there:
+        text = (
+            "Building the sample store %s: %s are of other settings, files or versions; scripts/store.py removes them"
+        )
+        log.info(text, folder, there)
 
 
 def _build(folder: Path, source: str, corpus: Corpus) -> None:
