@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from separation.app.settings import arguments, split_overrides
 from separation.errors import check_count
+from separation.runs.atomic_files import check_writable
 from separation.runs.provenance import write_json
 
 CONF = Path(__file__).parent / "conf"
@@ -23,6 +24,8 @@ def settings(doc: str | None, name: str) -> tuple[DictConfig, list[str]]:
     for key in ("repetitions", "steps", "num_mixtures"):
         if key in benchmark:
             check_count(key, benchmark[key])
+    if benchmark.get("output") is not None:
+        check_writable("output", Path(str(benchmark.output)).parent)
     return benchmark, overrides
 
 

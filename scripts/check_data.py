@@ -14,7 +14,7 @@ from separation.app.command import entry_point
 from separation.app.settings import arguments, compose_config, split_overrides
 from separation.data.check.measure import inspect
 from separation.data.check.report import check_figure, distributions, report, summary
-from separation.runs.atomic_files import replacing, write_text
+from separation.runs.atomic_files import check_writable, replacing, write_text
 from separation.runs.paths import user_path
 from separation.runs.provenance import write_json
 
@@ -23,6 +23,7 @@ def main() -> None:
     """Inspects, prints and writes."""
     program, overrides = split_overrides(arguments(__doc__, "check_data"), "check_data")
     folder = user_path("output", program.output)
+    check_writable("output", folder)
     config = compose_config("config", overrides)
     data = build_data(config)
     inspection = inspect(data.corpus, data.train.store, data.lists, data.tests)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """`make stress` asks for more of both."""
     parser.addoption("--kills", type=int, default=5, help="how often tests/test_kills.py kills the run")
     parser.addoption("--inputs", type=int, default=2000, help="how many inputs tests/test_fuzz.py makes in all")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test, nor a program that one starts, touches the user's cache."""
+    folder = tmp_path_factory.mktemp("cache_home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 def voice(pitch: float, seconds: float, rate: int, seed: int) -> np.ndarray:

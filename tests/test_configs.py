@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from conftest import ROOT
 from omegaconf import OmegaConf
 
 from gradclip import AutoClip, FixedClip, NoClip
@@ -106,3 +108,13 @@ def test_settings_build_one_thing_of_their_own_kind():
     }
     with pytest.raises(InputError, match="model.network: keys with underscores at both ends"):
         check_targets(OmegaConf.create({"model": {"network": hidden}}))
+
+
+def test_what_the_programs_write_by_default_is_not_for_git():
+    ignored = (ROOT / ".gitignore").read_text().split()
+    written = [
+        yaml.safe_load((ROOT / f"conf/{name}.yaml").read_text())["output"] for name in ("check_data", "separate")
+    ]
+    written += [str(compose_config("config", []).run_dir).partition("/")[0], "outputs"]  # outputs/ORACLE: evaluate.py
+    assert written == ["check", "separated", "runs", "outputs"]
+    assert {f"/{folder}/" for folder in written} <= set(ignored)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,12 +96,17 @@ def test_a_folder_removed_while_training_is_named(speech_folder, tmp_path):
 
 
 def test_a_read_only_folder_is_named(small_disk, speech_folder, tmp_path):
+    (small_disk / "old").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     arguments = ["data=folder", f"data.root={speech_folder}", *TINY]
-    for place in ("run_dir", "data.store"):
-        result = run_program("train.py", *arguments, f"{place}={small_disk}/new", cwd=tmp_path)
+    for place in ("run_dir=new", "run_dir=old", "data.store=new"):
+        key, name = place.split("=")
+        store = f"{tmp_path}/{name}" if key == "run_dir" else f"{small_disk}/new"
+        result = run_program("train.py", *arguments, f"data.store={store}", f"{key}={small_disk}/{name}", cwd=tmp_path)
         assert result.returncode == 1 and "Traceback" not in result.stderr
         assert f"{small_disk}" in result.stderr and "Read-only file system" in result.stderr
+        assert "make room" not in result.stderr
+        assert not Path(store).exists()  # it is said before the work
 
 
 def test_a_write_that_fails_leaves_no_temporary_file(tmp_path):
@@ -223,13 +229,14 @@ def test_yaml_that_unfolds_is_refused(make_run, tmp_path):
         RunFolder.open(run).load_config()
 
 
-def test_a_strangers_run_writes_its_samples_only_where_the_user_says(make_run, speech_folder, tmp_path):
+def test_a_strangers_run_writes_its_samples_only_where_the_user_says(make_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     run = shutil.copytree(make_run(), tmp_path / "run")
     config = (run / "config.yaml").read_text()
-    (run / "config.yaml").write_text(config.replace("store: cache", f"store: {tmp_path}/elsewhere"))
+    (run / "config.yaml").write_text(config.replace("store: null", f"store: {tmp_path}/elsewhere"))
     result = run_program("evaluate.py", f"run={run}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert not (tmp_path / "elsewhere").exists() and list((tmp_path / "cache").glob("folder-*"))
+    assert not (tmp_path / "elsewhere").exists() and list((tmp_path / "home/separation/stores").glob("folder-*"))
 
 
 def wav(rate: int, claimed: int, samples: bytes) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from separation.training.interruption import Interrupted, Interruption
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_counts_at_once(number):
     interruption = Interruption()
     with pytest.raises(Interrupted) as stop, interruption.handled():
@@ -55,3 +55,16 @@ def test_torchrun_that_is_gone_counts_as_sigterm(monkeypatch):
     assert interruption.asked() == 0
     monkeypatch.setattr(os, "getppid", lambda: 1)
     assert interruption.asked() == signal.SIGTERM
+
+
+def test_what_nohup_has_started_outlives_its_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption().handled():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            with pytest.raises(Interrupted):
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -3,7 +3,9 @@
 import csv
 import math
 import os
+import pty
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -256,6 +258,22 @@ def test_submitit_launches_sweeps(speech_folder, tmp_path):
     result = run_program("train.py", *arguments, "run_dir=sweep", "clip=none,autoclip", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert len(list(tmp_path.glob("sweep/*/summary.json"))) == 2 and result.stdout.count("done") == 2
+
+
+def test_a_terminal_that_goes_away_ends_a_run_in_order(speech_folder, tmp_path):
+    arguments = ["data=folder", f"data.root={speech_folder}", "run_dir=run", *TINY, "trainer.max_steps=1000000"]
+    process, terminal = pty.fork()  # the child leads the terminal's session
+    if process == 0:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, str(ROOT / "train.py"), *arguments])
+    log = tmp_path / "run/train.log"
+    while not (log.is_file() and "epoch 2" in log.read_text()):
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 2**16)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
+    state = checkpoint.load(tmp_path / "run/checkpoints/last.pt", torch.device("cpu"))
+    assert state["progress"]["step"] == len(rows(tmp_path / "run/steps.csv", ""))
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])

@@ -10,6 +10,7 @@ import tempfile
 import traceback
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,13 +21,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from separation.errors import InputError
+from separation.runs.atomic_files import FULL
 from separation.training.interruption import Interrupted
 
 LONGEST_NAME = 180
+"""In bytes, as file systems count; they allow 255."""
 ERRORS = "errors.txt"
 STOPPED = ".stopped"
 """Marker that a signal has stopped a sweep; holds the signal's number."""
 USER_ERRORS = (InputError, HydraException, OmegaConfBaseException, OSError, MemoryError)
+
+
+def tell(text: str) -> None:
+    """Prints to stderr, if it is still there: after a SIGHUP, the terminal is not."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 def sentence(error: BaseException) -> str:
@@ -35,7 +44,8 @@ def sentence(error: BaseException) -> str:
         key = getattr(error, "full_key", None) or str(error).rpartition(" ")[2]
         return f"{key}: has no value; give it one, as in {key}=VALUE"
     if isinstance(error, OSError) and not isinstance(error, InputError) and error.filename:
-        return f"{error.filename}: {error.strerror}; give another path (run_dir, data.store, output) or mend this one"
+        remedy = "make room there" if error.errno in FULL else "mend this one"
+        return f"{error.filename}: {error.strerror}; give another path (run_dir, data.store, output) or {remedy}"
     if isinstance(error, MemoryError):
         return f"not enough memory ({error or 'of this process'}); take smaller settings or shorter recordings"
     text = str(error)
@@ -57,7 +67,7 @@ def print_error(error: Exception, where: str = "") -> None:
         with tempfile.NamedTemporaryFile("w", prefix="separation-", suffix=".txt", delete=False) as file:
             traceback.print_exception(error, file=file)
         text = f"{type(error).__name__}: {' '.join(text.split())[:300]} (unforeseen; the traceback is in {file.name})"
-    print(f"error: {where}{text}", file=sys.stderr)
+    tell(f"error: {where}{text}")
 
 
 def fail(error: Exception) -> NoReturn:
@@ -80,7 +90,7 @@ def entry_point(main: Callable[[], None]) -> None:
     except Exception as error:
         fail(error)
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(str(stop) or "interrupted", file=sys.stderr)
+        tell(str(stop) or "interrupted")
         sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
 
 
@@ -102,7 +112,7 @@ def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]
             run(config, folder)
         except Interrupted as stop:
             if os.environ.get("RANK", "0") == "0":
-                print(f"{stop}; go on with: {_resuming(hydra_config.overrides.task, folder)}", file=sys.stderr)
+                tell(f"{stop}; go on with: {_resuming(hydra_config.overrides.task, folder)}")
             if hydra_config.mode != RunMode.MULTIRUN:
                 sys.exit(stop.status)
             stopped.write_text(str(stop.number))  # joblib would kill the others at an exception, before they have saved
@@ -128,7 +138,8 @@ def _resuming(overrides: Sequence[str], folder: Path) -> str:
 def folder_name(overrides: str) -> str:
     """A sweep's overrides as the name of a run's folder: of paths the last part, and no longer than a file system
     allows; a checksum keeps what was shortened apart."""
-    name = re.sub(r"(?<==)[^,=]*/", "", overrides).replace("/", "_")[:LONGEST_NAME]
+    name = re.sub(r"(?<==)[^,=]*/", "", overrides).replace("/", "_")
+    name = name.encode()[:LONGEST_NAME].decode(errors="ignore")  # no half of a character
     return name if name == overrides else f"{name}-{zlib.crc32(overrides.encode()):08x}"
 
 

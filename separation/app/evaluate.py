@@ -26,6 +26,7 @@ from separation.evaluation.evaluator import (
 )
 from separation.evaluation.oracles import OracleEstimator
 from separation.runs import checkpoint
+from separation.runs.atomic_files import check_writable
 from separation.runs.provenance import provenance
 from separation.runs.run_folder import RunFolder
 from separation.runs.summaries import load_summary, score_table
@@ -45,17 +46,19 @@ def evaluate() -> None:
     command = " ".join(["python evaluate.py", *sys.argv[1:]])
     if program.oracle is None:
         folder = run_folder(program.run)
+        output = folder.path if program.output is None else Path(str(program.output))
+        check_writable("output", output)
         config = run_config(folder, overrides, program.separator)
         set_threads(config)
         data = run_data(config, overrides)
-        output = folder.path if program.output is None else Path(str(program.output))
         if output.resolve() == folder.path.resolve():
             check_output(folder, config, data)
         summary = score_run(folder, config, data, settings, output, command)
     else:
+        output = Path("outputs") / str(program.oracle) if program.output is None else Path(str(program.output))
+        check_writable("output", output)
         config = compose_config("config", overrides)
         set_threads(config)
-        output = Path("outputs") / str(program.oracle) if program.output is None else Path(str(program.output))
         summary = score_oracle(program.oracle, config, build_data(config), settings, output, command)
     print(f"\n{output}\n\n{score_table(summary['splits'])}")
 

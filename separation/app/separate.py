@@ -26,6 +26,7 @@ from separation.evaluation.long_recordings import RecordingSeparator
 from separation.runs.paths import printable, user_path
 
 log = logging.getLogger(__name__)
+    check_writable("output", output)
 
 
 def find_inputs(path: Path, output: Path) -> dict[Path, Path]:
@@ -142,6 +143,7 @@ def separate() -> None:
     inputs = find_inputs(recordings, output)
     if not program.overwrite:
         outputs.check_new(list(inputs.values()))
+    check_writable("output", output)
     separator = RecordingSeparator(
         load_model(folder, config),
         num_sources=config.model.num_sources,

@@ -1,6 +1,5 @@
 """What a `--multirun` does beside its runs: it passes signals on to them, and prints a table at its end."""
 
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +10,9 @@ import psutil
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from separation.app.command import ERRORS, STOPPED
+from separation.app.command import ERRORS, STOPPED, tell
 from separation.runs.summaries import find_runs, runs_table
-from separation.training.interruption import SIGNALS, Interrupted
+from separation.training.interruption import Interrupted, heed
 
 
 def pass_on(number: int, _: FrameType | None) -> None:
@@ -27,23 +26,24 @@ def pass_on(number: int, _: FrameType | None) -> None:
 
 
 class SweepReport(Callback):
-    """Passes on SIGTERM and SIGUSR1; prints a table of the runs; ends the program with status 1 where one failed."""
+    """Passes on the signals that stop a run, prints a table of the runs, ends the program with status 1 where one
+    failed."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        for number in SIGNALS:
-            signal.signal(number, pass_on)
+        heed(pass_on)
         for name in (ERRORS, STOPPED):
             (Path(config.hydra.sweep.dir) / name).unlink(missing_ok=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         root = Path(config.hydra.sweep.dir)
-        print(f"\n{root}\n{runs_table(find_runs(root), root)}")
+        with suppress(OSError):  # after a SIGHUP nobody reads it
+            print(f"\n{root}\n{runs_table(find_runs(root), root)}")
         if (root / STOPPED).is_file():
             number = int((root / STOPPED).read_text())
-            print("stopped; the same command with trainer.resume=true goes on", file=sys.stderr)
+            tell("stopped; the same command with trainer.resume=true goes on")
             sys.exit(128 + number)
         errors = root / ERRORS
         if errors.is_file():
             lines = errors.read_text(encoding="utf-8").splitlines()
-            print(f"error: {len(lines)} of the runs failed; {errors} says why", file=sys.stderr)
+            tell(f"error: {len(lines)} of the runs failed; {errors} says why")
             sys.exit(1)

@@ -18,6 +18,7 @@ from separation.app.settings import CONF, hinted, note_choices
 from separation.app.typed import literal
 from separation.data.check.findings import fast_check
 from separation.model.networks import num_parameters
+from separation.runs.atomic_files import check_writable
 from separation.runs.run_folder import RunFolder
 from separation.runs.summaries import load_summary, score_table
 from separation.runs.untrusted_files import check_targets
@@ -40,7 +41,9 @@ def train(config: DictConfig, path: Path) -> None:
         if path != main_path:
             with suppress(OSError):
                 path.rmdir()  # Hydra made it, from a clock that went on since the main process looked
-        if not processes.is_main:
+        if processes.is_main:
+            check_writable("run_dir", path)
+        else:
             logging.getLogger().setLevel(logging.ERROR)
         trainer = build(config, "trainer")
         settings = build(config, "evaluation")

@@ -1,5 +1,6 @@
 """Audio files in and out: any rate and channel count in, mono float32 at one rate out."""
 
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -117,5 +118,7 @@ def write(path: Path, samples: np.ndarray, sample_rate: int) -> None:
     """
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: not written, since the samples are NaN or infinite; did the training diverge?")
+    wav = io.BytesIO()  # libsndfile doesn't say why it can't write a file
+    soundfile.write(wav, samples, sample_rate, subtype="FLOAT", format="WAV")
     with replacing(path) as temporary:
-        soundfile.write(temporary, samples, sample_rate, subtype="FLOAT", format="WAV")
+        temporary.write_bytes(wav.getbuffer())

@@ -1,6 +1,5 @@
 """Files from the internet: downloads that go on after a cut, and folders that appear whole or not at all."""
 
-import errno
 import gzip
 import hashlib
 import json
@@ -24,13 +23,13 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from separation.errors import InputError
+from separation.runs.atomic_files import FULL
 
 log = logging.getLogger(__name__)
 
 BLOCK = 2**18
 BUSY = (408, 416, 429)  # HTTP statuses below 500 at which another attempt may do better
 HOPELESS = (socket.gaierror, ssl.SSLCertVerificationError, InvalidURL)  # won't pass, where nothing has come yet
-FULL = (errno.ENOSPC, errno.EDQUOT)
 CORRUPT = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError, ValueError)
 """What a damaged archive raises."""
 

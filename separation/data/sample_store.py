@@ -21,9 +21,11 @@ from filelock import FileLock, Timeout
 
 from separation.data.corpora.corpus import Corpus
 from separation.data.store_writer import StoreWriter
+from separation.data.user_cache import user_cache
 from separation.data.utterances import INDEX, SAMPLES, Utterance, read_index
 from separation.errors import InputError
-from separation.runs.atomic_files import free_space, write_text
+from separation.runs.atomic_files import why, write_text
+from separation.runs.paths import user_path
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,10 @@ class SampleStore:
             self._file = open(folder / SAMPLES, "rb", buffering=0)  # noqa: SIM115
             self.utterances = read_index((folder / INDEX).read_text(encoding="utf-8"))
             self.num_samples = os.fstat(self._file.fileno()).st_size // 2
+        except PermissionError as error:
+            raise InputError(
+                f"{folder}: can't be read ({error.strerror}); have its owner allow it, or choose another data.store"
+            ) from error
         except (OSError, ValueError) as error:
             raise InputError(f"{folder}: is damaged ({error}); remove it to build it again") from error
         whole = self.num_samples == sum(utterance.num_samples for utterance in self.utterances)
@@ -105,11 +111,16 @@ class SampleStore:
             yield utterance, zlib.crc32(steps.tobytes()) != utterance.crc32
 
 
+def store_root(store: str | None) -> Path:
+    """The folder that `data.store` means: the one that it names, or (null) one in the user's cache."""
+    return user_cache() / "stores" if store is None else user_path("data.store", store)
+
+
 def _place(corpus: Corpus) -> tuple[Path, str]:
     """The folder of a corpus's store, and what its fingerprint is made of."""
     source = {"format": FORMAT, "corpus": corpus.name, "sample_rate": corpus.sample_rate, **corpus.fingerprint()}
     text = json.dumps(source, sort_keys=True)
-    return Path(corpus.store).expanduser() / f"{corpus.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}", text
+    return store_root(corpus.store) / f"{corpus.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}", text
 
 
 def is_built(corpus: Corpus) -> bool:
@@ -124,31 +135,42 @@ def open_store(corpus: Corpus) -> SampleStore:
         InputError: a recording can't be used, or the store can't be written.
     """
     folder, text = _place(corpus)
-    if not folder.is_dir():
-        try:
+    try:
+        if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
             with _locked(folder):  # runs that start together build it once
                 if not folder.is_dir():
                     _remove_partials(folder, corpus.name)
+                    _mention_others(folder, corpus)
                     _build(folder, text, corpus)
-        except OSError as error:
-            raise InputError(
-                f"data.store={corpus.store}: can't write {error.filename or folder} ({error.strerror or error}"
-                f"{free_space(folder.parent)}); make room, or choose another folder"
-            ) from error
+    except OSError as error:
+        place = error.filename or folder
+        raise InputError(
+            f"data.store={folder.parent}: can't write {place} {why(error, folder.parent, 'folder')}"
+        ) from error
     store = SampleStore(folder, corpus.sample_rate)
     minutes = store.num_samples / corpus.sample_rate / 60
     log.info("Sample store %s: %.1f MB, %.1f min", folder, 2 * store.num_samples / 1e6, minutes)
     return store
 
 
-def _lock(folder: Path) -> FileLock:
-    return FileLock(folder.with_suffix(".lock"))
+# Users who share a folder build apart, each under names of their own: nobody's lock, nor what a build left behind,
+# is in another's way. Whoever ends first has built the store for all.
+
+
+def _partial(folder: Path) -> Path:
+    """Where this user's build of a store is under way."""
+    return folder.with_name(f".{folder.name}.{os.geteuid()}.partial")
+
+
+def lock_of(folder: Path) -> FileLock:
+    """Held by this user's process that builds or removes a store."""
+    return FileLock(folder.with_name(f"{folder.name}.{os.geteuid()}.lock"))
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    lock = _lock(folder)
+    lock = lock_of(folder)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -161,17 +183,30 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_partials(folder: Path, name: str) -> None:
-    """Removes what builds of other settings or files of the corpus left, unless they are under way."""
-    for partial in folder.parent.glob(f".{name}-*.partial"):
-        other = folder.with_name(partial.name[1:].removesuffix(".partial"))
+    """Removes what this user's builds of other settings or files of the corpus left, unless they are under way."""
+    ending = f".{os.geteuid()}.partial"
+    for partial in folder.parent.glob(f".{name}-*{ending}"):
+        other = folder.with_name(partial.name[1:].removesuffix(ending))
         if other != folder:
-            with suppress(Timeout), _lock(other).acquire(timeout=0):
+            with suppress(OSError), lock_of(other).acquire(timeout=0):
                 shutil.rmtree(partial, ignore_errors=True)
+
+
+def _mention_others(folder: Path, corpus: Corpus) -> None:
+    """Says that a store is built although there are some: of other settings or files, or where version 0.1 wrote them
+    by default."""
+    others = {place: list(place.glob(f"{corpus.name}-*/{SAMPLES}")) for place in (folder.parent, Path("cache"))}
+    there = ", ".join(f"{len(stores)} in {place}" for place, stores in others.items() if stores)
+    if there:
+        text = (
+            "Building the sample store %s: %s are of other settings, files or versions; scripts/store.py removes them"
+        )
+        log.info(text, folder, there)
 
 
 def _build(folder: Path, source: str, corpus: Corpus) -> None:
     """Builds a store. An interrupted build resumes; a failed one leaves nothing."""
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = _partial(folder)
     try:
         writer = StoreWriter(partial)
         try:
@@ -185,7 +220,12 @@ def _build(folder: Path, source: str, corpus: Corpus) -> None:
         if not writer.utterances:
             raise InputError("data: the corpus holds no usable recordings")
         write_text(partial / "source.json", source)
-        partial.rename(folder)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            shutil.rmtree(partial, ignore_errors=True)  # another user has built it meanwhile
     except Exception:
         shutil.rmtree(partial, ignore_errors=True)
         raise

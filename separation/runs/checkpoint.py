@@ -19,11 +19,12 @@ def save(path: Path, state: dict[str, Any]) -> None:
     before stays until this one is whole.
 
     Raises:
-        InputError: it can't be written; names the disk's free space.
+        InputError: it can't be written; names the disk's free space where that is why.
     """
     try:
         with replacing(path) as temporary:
-            torch.save({"format": FORMAT, **state}, temporary)
+            with open(temporary, "wb") as file:  # whose errors say why; torch's own writing doesn't
+                torch.save({"format": FORMAT, **state}, file)
             with zipfile.ZipFile(temporary) as archive:
                 broken = archive.testzip()  # compares checksums
             if broken is not None:

@@ -1,7 +1,8 @@
 """A run folder: the only product of a run, with fixed names."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,17 @@ def short_names(names: Sequence[str]) -> list[str]:
         ",".join(override for override in parts if override not in shared) or name
         for name, parts in zip(names, overrides, strict=True)
     ]
+
+
+def make_new(path: Path) -> Path:
+    """Makes a folder that nobody else has made: `path`, or where it is there already, `path`-2, `path`-3, ..."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
 
 
 class RunFolder:
@@ -99,7 +111,8 @@ class RunFolder:
                 values = ", ".join(changed[:5])
                 raise InputError(f"{values}: not as in the run that {self.path} holds; take its settings to resume it")
         for leftover in self.last.parent.glob(".*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink()
+            with suppress(OSError):
+                leftover.unlink()
         if not self.config.is_file():
             self.save_config(config)
 

@@ -1,15 +1,28 @@
-"""Signals that ask a program to stop: SIGINT (Ctrl-C), SIGTERM, and SIGUSR1 (by Slurm, before a job's end)."""
+"""Signals that ask a program to stop: SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal is gone), and SIGUSR1 (by Slurm,
+before a job's end)."""
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 TOGETHER_SECONDS = 2.0
+Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+
+
+def heed(handler: Handler) -> dict[int, Handler]:
+    """Has the signals handled, but for a SIGHUP that nohup has had ignored: the program is to outlive its terminal.
+
+    Returns:
+        the handlers before.
+    """
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return {number: signal.signal(number, handler) for number in SIGNALS if not (number == signal.SIGHUP and ignored)}
 
 
 class Interrupted(BaseException):
@@ -58,7 +71,7 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        previous = heed(self._receive)
         try:
             yield
         finally:

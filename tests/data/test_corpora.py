@@ -197,9 +197,13 @@ def test_tables_that_cannot_be_used_are_named(tmp_path):
         f"1 of the .* files that the tables name aren't there: {gone}; give",
         lambda rows: rows[0].update(source_1_path=gone),
     )
-    for name in ("../../x", "a/b", ".hidden", r"c:\x"):
+    for name in ("../../x", "a/b", ".hidden", r"c:\x", "a" * 201, "漢" * 67):
         fails("mixture_ID=.*: expected another plain name", lambda rows, name=name: rows[0].update(mixture_ID=name))
     fails("mixture_ID=.*: expected another plain name", lambda rows: rows[1].update(mixture_ID=rows[0]["mixture_ID"]))
+    for name in ("a" * 200, "漢" * 66):  # 198 bytes
+        table.write_text(text)
+        edit_table(table, lambda rows, name=name: rows[0].update(mixture_ID=name))
+        assert trees.make_data(overrides, tmp_path).lists["test"][0].name == name
     table.write_text("mixture_ID,source_1_path,source_2_path\n")
     with pytest.raises(InputError, match="lists no mixtures"):
         trees.make_data(overrides, tmp_path)

@@ -58,7 +58,7 @@ class Corpus(ABC):
         num_train: mixtures that make one training epoch (each epoch draws new ones); null: as many as the corpus lists.
         num_valid: mixtures in the validation list; null: all that the corpus lists.
         num_test: mixtures in each test list; null: all that the corpus lists.
-        store: folder in which the decoded samples are kept from run to run.
+        store: folder in which the decoded samples are kept from run to run; null: `user_cache()`'s.
     """
 
     downloads: ClassVar[tuple[str, ...]] = ()
@@ -74,14 +74,15 @@ class Corpus(ABC):
     num_train: int | None
     num_valid: int | None
     num_test: int | None
-    store: str = "cache"
+    store: str | None = None
 
     def __post_init__(self) -> None:
         check_count("data.sample_rate", self.sample_rate, minimum=1000, maximum=384_000)
         for key in ("num_train", "num_valid", "num_test"):
             if getattr(self, key) is not None:
                 check_count(f"data.{key}", getattr(self, key), maximum=2**31 - 1 if key == "num_train" else 1_000_000)
-        check_path("data.store", self.store)
+        if self.store is not None:
+            check_path("data.store", self.store)
 
     @property
     @abstractmethod
@@ -90,7 +91,7 @@ class Corpus(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Plain values that change whenever the recordings would: settings, file names, sizes, times."""
+        """Plain values that change whenever the recordings would: settings, file names, sizes, digests of content."""
 
     @abstractmethod
     def recordings(self, done: Collection[str] = ()) -> Iterator[Recording]:

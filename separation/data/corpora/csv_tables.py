@@ -18,7 +18,9 @@ from separation.errors import InputError, check_path
 from separation.runs.paths import as_on_disk, user_path
 
 LARGEST_GAIN = 1e4
-CAN_NAME_A_FOLDER = re.compile(r"[^\x00-\x1f/\\.][^\x00-\x1f/\\]{0,199}")
+CAN_NAME_A_FOLDER = re.compile(r"[^\x00-\x1f/\\.][^\x00-\x1f/\\]*")
+LONGEST_NAME = 200
+"""In bytes, as file systems count; they allow 255."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +123,11 @@ def _check_names(catalogue: Catalogue, tables: dict[str, list[Path]]) -> None:
     for split, rows in catalogue.mixtures.items():
         seen: set[str] = set()
         for row in rows:
-            if row.name in seen or not CAN_NAME_A_FOLDER.fullmatch(row.name):
+            long = len(row.name.encode()) > LONGEST_NAME
+            if long or row.name in seen or not CAN_NAME_A_FOLDER.fullmatch(row.name):
                 raise InputError(
                     f"{', '.join(map(str, tables[split]))}: mixture_ID={row.name}: expected another plain name for each"
-                    " mixture"
+                    f" mixture, of at most {LONGEST_NAME} bytes in UTF-8"
                 )
             seen.add(row.name)
 

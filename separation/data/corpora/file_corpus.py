@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from separation.data.corpora.corpus import TRAIN, Corpus
 from separation.data.keyed_random import permutation
+from separation.data.user_cache import content_digests
 from separation.errors import InputError, check_choice
 from separation.runs.paths import user_path
 
@@ -100,9 +101,11 @@ def split_names(names: Sequence[str], shares: dict[str, float], *keys: str) -> d
 
 
 def file_fingerprint(root: Path, files: Iterable[Path]) -> list[list[Any]]:
-    """Path, size in bytes and modification time in ns of each file."""
-    stats = [(os.path.relpath(path, root), path.stat()) for path in files]
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    """Path from the root, size in bytes and digest of the content of each file: the same for a copy of the corpus."""
+    paths = list(files)
+    names = [os.path.relpath(path, root) for path in paths]
+    sizes = [path.stat().st_size for path in paths]
+    return [list(row) for row in zip(names, sizes, content_digests(root, paths, num_workers()), strict=True)]
 
 
 def num_workers() -> int:
