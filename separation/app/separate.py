@@ -23,10 +23,10 @@ from separation.data.audio_stream import open_recording
 from separation.data.audio_writer import FORMATS, suffix, writing
 from separation.errors import InputError, check_choice, check_flag, check_number
 from separation.evaluation.long_recordings import RecordingSeparator
+from separation.runs.atomic_files import check_writable
 from separation.runs.paths import printable, user_path
 
 log = logging.getLogger(__name__)
-    check_writable("output", output)
 
 
 def find_inputs(path: Path, output: Path) -> dict[Path, Path]:
