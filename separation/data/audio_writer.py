@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from separation.errors import InputError
-from separation.runs.atomic_files import free_space, replacing
+from separation.runs.atomic_files import replacing, why
 from separation.runs.paths import printable
 
 FORMATS = {
@@ -77,6 +77,5 @@ def writing(path: Path, rate: int, channels: int, num_samples: int, audio_format
             yield AudioWriter(path, file)
     except (OSError, soundfile.LibsndfileError) as error:
         raise InputError(
-            f"{printable(path)}: can't be written ({error}{free_space(path.parent)}); make room, or choose another"
-            f" output or format than {audio_format}"
+            f"{printable(path)}: can't be written as {audio_format} {why(error, path.parent, 'output or format')}"
         ) from error

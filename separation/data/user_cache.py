@@ -62,8 +62,9 @@ def content_digests(root: Path, paths: Sequence[Path], workers: int) -> list[str
 
 
 def _state(path: Path) -> list[int]:
-    """What changes with a file's content: its size in bytes, and when it and its inode were changed, in ns."""
-    stat = path.stat()
+    """What changes with a file's content: its size in bytes, and when it and its inode were changed, in ns. Of a link
+    to nowhere, the link's."""
+    stat = path.stat() if path.exists() else path.lstat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 

@@ -48,7 +48,7 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path, value):
 
 
 def test_what_a_format_cannot_hold_is_named(tmp_path):
-    with pytest.raises(InputError, match="a.flac: can't be written .*another output or format than flac"):
+    with pytest.raises(InputError, match="a.flac: can't be written as flac .*another output or format"):
         write(tmp_path / "a.flac", channels=9, audio_format="flac")
     with pytest.raises(InputError, match="a.wav: can't be written"):
         write(tmp_path / "missing/a.wav")

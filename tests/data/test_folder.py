@@ -4,6 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import soundfile
+import trees
 
 from separation.data.corpora.folder import FolderCorpus
 from separation.errors import InputError
@@ -73,3 +74,12 @@ def test_bad_settings_are_named(tmp_path, speech_folder):
     for key, value in {"valid_share": 0.7, "test_share": 0.0, "segment_seconds": -1.0, "num_test": 0}.items():
         with pytest.raises(InputError, match=f"data.{key}={value}: expected"):
             corpus(speech_folder, **{key: value})
+
+
+def test_a_link_to_nowhere_is_named_with_the_other_bad_files(tmp_path, speech_folder):
+    shutil.copytree(speech_folder, tmp_path / "copy")
+    (tmp_path / "copy/anna/7.wav").symlink_to("nowhere.wav")
+    with pytest.raises(InputError, match=r"7.wav: is a link to nowhere.wav, which isn't there"):
+        trees.make_data(["data=folder", f"data.root={tmp_path}/copy"], tmp_path)
+    data = trees.make_data(["data=folder", f"data.root={tmp_path}/copy", "data.on_error=skip"], tmp_path)
+    assert len(data.train.store.utterances) == 24

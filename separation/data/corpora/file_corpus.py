@@ -104,7 +104,7 @@ def file_fingerprint(root: Path, files: Iterable[Path]) -> list[list[Any]]:
     """Path from the root, size in bytes and digest of the content of each file: the same for a copy of the corpus."""
     paths = list(files)
     names = [os.path.relpath(path, root) for path in paths]
-    sizes = [path.stat().st_size for path in paths]
+    sizes = [path.stat().st_size if path.exists() else 0 for path in paths]  # of a link to nowhere, which reading names
     return [list(row) for row in zip(names, sizes, content_digests(root, paths, num_workers()), strict=True)]
 
 
