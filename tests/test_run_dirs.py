@@ -1,9 +1,10 @@
 """Names of run folders: of the clock, and of a sweep's overrides."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import re
 from pathlib import Path
 
 import pytest
+import ThreadPoolExecutor
 from conftest import TINY, run_program
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -23,6 +24,8 @@ def test_a_sweeps_folder_has_at_most_200_bytes(character, tmp_path):
         (tmp_path / name).mkdir()
     whole = f"data.root={character * (170 // len(character.encode()))}"
     assert folder_name(whole) == whole
+    for quoted in ("data.root='/data/Müller, (x)',seed=0", "data.root=/data/Müller, (x),seed=0"):
+        assert re.fullmatch(r"data.root=Müller, \(x\),seed=0-[0-9a-f]{8}", folder_name(quoted))
 
 
 def test_of_those_who_make_a_folder_at_the_same_moment_each_gets_one(tmp_path):

@@ -138,7 +138,8 @@ def _resuming(overrides: Sequence[str], folder: Path) -> str:
 def folder_name(overrides: str) -> str:
     """A sweep's overrides as the name of a run's folder: of paths the last part, and no longer than a file system
     allows; a checksum keeps what was shortened apart."""
-    name = re.sub(r"(?<==)[^,=]*/", "", overrides).replace("/", "_")
+    name = re.sub(r"(?<==)'(?:[^'\\]|\\.)*/((?:[^'\\/]|\\.)*)'", r"\1", overrides)  # of paths in quotes too
+    name = re.sub(r"(?<==)[^,=]*/", "", name).replace("/", "_")
     name = name.encode()[:LONGEST_NAME].decode(errors="ignore")  # no half of a character
     return name if name == overrides else f"{name}-{zlib.crc32(overrides.encode()):08x}"
 
