@@ -198,10 +198,8 @@ def _mention_others(folder: Path, corpus: Corpus) -> None:
     others = {place: list(place.glob(f"{corpus.name}-*/{SAMPLES}")) for place in (folder.parent, Path("cache"))}
     there = ", ".join(f"{len(stores)} in {place}" for place, stores in others.items() if stores)
     if there:
-        text = (
-            "Building the sample store %s: %s are of other settings, files or versions; scripts/store.py removes them"
-        )
-        log.info(text, folder, there)
+        remark = "of other settings, files or versions; scripts/store.py removes them"
+        log.info("Building the sample store %s: %s are %s", folder, there, remark)
 
 
 def _build(folder: Path, source: str, corpus: Corpus) -> None:

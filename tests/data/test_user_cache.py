@@ -118,4 +118,4 @@ def test_every_working_directory_has_the_same_store(home, tmp_path, monkeypatch,
         folders.add(open_store(replace(corpus("cache", *noise(1)), store=None)).folder.parent)
     assert folders == {home / "separation/stores"} == {store_root(None)}
     words = ": 1 in cache are of other settings, files or versions; scripts/store.py removes them"
-    assert caplog.text.count("Building sample store") == caplog.text.count(words) == 1
+    assert caplog.text.count("Building the sample store") == caplog.text.count(words) == 1
