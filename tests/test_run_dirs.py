@@ -1,10 +1,10 @@
 """Names of run folders: of the clock, and of a sweep's overrides."""
 
-from concurrent.futures import re
+import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import ThreadPoolExecutor
 from conftest import TINY, run_program
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
