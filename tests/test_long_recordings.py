@@ -8,6 +8,7 @@ from separation.app.assembly import TrainedModel
 from separation.data.audio_stream import Recording
 from separation.evaluation.long_recordings import RecordingSeparator, join, joint_power
 from separation.model.features import Stft
+from separation.model.separators import separate as separate_whole
 
 RMS = 0.07
 EDGE = 400
@@ -52,13 +53,15 @@ class AtItsLevel(HighAndLow):
         return {"mask": torch.where(level.abs() < 6, mask, torch.full_like(mask, 0.5))}
 
 
-def separator(network: torch.nn.Module, segment: float = 1.0, overlap: float = 0.25) -> RecordingSeparator:
+def separator(
+    network: torch.nn.Module, segment: float = 1.0, overlap: float = 0.25, mixture_rms: float | None = RMS
+) -> RecordingSeparator:
     model = TrainedModel(network, lambda outputs, magnitude: outputs["mask"], Stft(), torch.device("cpu"))
     return RecordingSeparator(
         model,
         num_sources=2,
         sample_rate=8000,
-        mixture_rms=RMS,
+        mixture_rms=mixture_rms,
         segment_seconds=segment,
         overlap_seconds=overlap,
         pause_seconds=0.5,
@@ -74,9 +77,9 @@ def recording(samples: np.ndarray, rate: int = 8000) -> Recording:
     return Recording(rate, samples.shape[1], blocks)
 
 
-def separate(network: torch.nn.Module, samples: np.ndarray, rate: int = 8000, **lengths: float) -> np.ndarray:
+def separate(network: torch.nn.Module, samples: np.ndarray, rate: int = 8000, **settings: float | None) -> np.ndarray:
     """Shape (time, channel) -> (source, time, channel)."""
-    separates, source = separator(network, **lengths), recording(samples, rate)
+    separates, source = separator(network, **settings), recording(samples, rate)
     return np.concatenate(list(separates.separate(source, separates.survey(source))), axis=1)
 
 
@@ -108,6 +111,52 @@ def test_every_channel_keeps_its_level():
 def test_any_length_and_silence(length, rate):
     estimates = separate(HighAndLow(), np.zeros((length, 2), np.float32), rate)
     assert estimates.shape == (2, length, 2) and not estimates.any()
+
+
+class Local(torch.nn.Module):
+    """Masks that depend on their bin alone, or on the whole piece too."""
+
+    def __init__(self, sees_all: bool) -> None:
+        super().__init__()
+        self.sees_all = sees_all
+
+    def forward(self, magnitude: torch.Tensor, num_frames: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        scale = magnitude.mean((1, 2), keepdim=True) if self.sees_all else 0.003
+        mask = magnitude / (magnitude + scale)
+        return {"mask": torch.stack([mask, 0.5 * (1 - mask)], -1)}
+
+
+def syllables(seconds: float) -> np.ndarray:
+    time = np.arange(round(8000 * seconds)) / 8000
+    samples = np.random.default_rng(0).standard_normal(len(time)) * np.sin(2 * np.pi * 1.5 * time) ** 2
+    return (samples / 10).astype(np.float32)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.9, 4.321])
+def test_a_clean_recording_shorter_than_a_piece_is_separated_as_a_whole(seconds):
+    samples = syllables(seconds)
+    gain = RMS / np.sqrt(np.square(samples).mean())
+    network, mixture, length = (
+        Local(sees_all=True),
+        torch.from_numpy(gain * samples)[None],
+        torch.tensor([len(samples)]),
+    )
+    whole = separate_whole(network, lambda outputs, magnitude: outputs["mask"], Stft(), mixture, length)[0] / gain
+    estimates = separate(network, samples[:, None], segment=30, overlap=5)[..., 0]
+    # The power of the last hop, which isn't whole, makes the only difference.
+    np.testing.assert_allclose(estimates, whole, atol=2e-3 * np.abs(samples).max() / seconds**0.5)
+
+
+def test_pieces_fit_together():
+    samples = syllables(7.3)[:, None]
+    whole, pieces = (
+        separate(Local(sees_all=False), samples, mixture_rms=None, segment=segment, overlap=0.5)
+        for segment in (30, 1.3)
+    )
+    np.testing.assert_allclose(pieces, whole, atol=1e-6)
+    spectrogram = Stft()(torch.from_numpy(samples[:, 0]))
+    mask = spectrogram.abs() / (spectrogram.abs() + 0.003)
+    np.testing.assert_allclose(whole[0, :, 0], Stft().inverse(mask * spectrogram, len(samples)), atol=1e-6)
 
 
 @pytest.mark.parametrize("pause", [1, 3.7, 20])
