@@ -6,15 +6,18 @@ package without its warnings, and returns it. `tests/test_compat.py` fails when 
 
 import functools
 import importlib
+import inspect
 import io
 import logging
 import os
+import pickle
 import shutil
 import sys
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -37,7 +40,7 @@ class _MissingFfmpeg(types.ModuleType):
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):  # what the import system itself asks of a module
             raise AttributeError(name)
-        raise RuntimeError("MUSDB18's .stem.mp4 files need ffmpeg: install it, or use MUSDB18-HQ's WAV files")
+        raise RuntimeError("musdb needs ffmpeg, for WAV files too: install it, or read MUSDB18-HQ with data=musdb18hq")
 
 
 def _replace_stempeg() -> None:
@@ -87,6 +90,98 @@ def _let_nussl_load_its_own_files(nussl: Any) -> None:
     nussl.core.migration.torch = types.SimpleNamespace(load=loader)
 
 
+class _Librosa:
+    """librosa as nussl's modules see it: its functions take by position what since 0.10 are keywords only."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:  # librosa, too, imports its parts when they are first asked for
+        value = getattr(self._module, name)
+        if isinstance(value, types.ModuleType):
+            return _Librosa(value)
+        return _by_position(value) if inspect.isfunction(value) else value
+
+
+def _by_position(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with keyword-only parameters that may be given by position too."""
+    names = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def call(*values: Any, **keywords: Any) -> Any:
+        return function(**dict(zip(names, values, strict=False)), **keywords)
+
+    return call
+
+
+def _let_nussl_call_librosa() -> None:
+    """nussl gives librosa's functions the first arguments by position: to resample, for the RMS of frames, mel filters
+    and spectrograms."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("nussl.") and isinstance(getattr(module, "librosa", None), types.ModuleType):
+            module.librosa = _Librosa(module.librosa)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _restore_librosa_display() -> None:
+    """nussl draws waveforms by a function that librosa 0.10 renamed, scales axes by one that 0.11 gave two more
+    arguments, and imports librosa anew where it draws mel spectrograms."""
+    import librosa.display
+
+    def waveplot(samples: Any, x_axis: str = "time", **keywords: Any) -> Any:
+        return librosa.display.waveshow(samples, axis=x_axis, **keywords)
+
+    librosa.display.waveplot = waveplot  # type: ignore[attr-defined]
+    librosa.display.__scale_axes.__defaults__ = (16, 480)  # tempi, as in specshow
+    librosa.feature.melspectrogram = _by_position(librosa.feature.melspectrogram)
+
+
+def _let_nussl_draw(nussl: Any) -> None:
+    """Restores what nussl draws with when it first draws: librosa.display imports matplotlib."""
+
+    def restoring(draw: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(draw)
+        def call(*values: Any, **keywords: Any) -> Any:
+            _restore_librosa_display()
+            return draw(*values, **keywords)
+
+        return call
+
+    for name in ("visualize_spectrogram", "visualize_waveform", "visualize_sources_as_masks"):
+        setattr(nussl.core.utils, name, restoring(getattr(nussl.core.utils, name)))
+
+
+def _let_nussl_overlap_and_add(nussl: Any) -> None:
+    """nussl's OverlapAdd asks for a window called "hanning", a name that SciPy no longer knows."""
+    get_window = nussl.AudioSignal.get_window
+    nussl.AudioSignal.get_window = staticmethod(
+        lambda window_type, length: get_window("hann" if window_type == "hanning" else window_type, length)
+    )
+
+
+class _ObjectArray:
+    """What nussl's Cache asks of a zarr 2 array of Python objects: a pickle of each, in a folder."""
+
+    def __init__(self, location: str, mode: str, **_: Any) -> None:
+        self.folder = Path(location)
+        self.info = f"pickles in {location}"
+        if mode == "w":
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+
+    def __setitem__(self, index: int, value: object) -> None:
+        (self.folder / str(int(index))).write_bytes(pickle.dumps(value))
+
+    def __getitem__(self, index: int) -> object:
+        path = self.folder / str(int(index))
+        return pickle.loads(path.read_bytes()) if path.is_file() else None  # None: the Cache says what is missing
+
+
+def _let_nussl_cache_items(nussl: Any) -> None:
+    """zarr 3 has no arrays of Python objects, which nussl's Cache keeps its items in."""
+    nussl.datasets.transforms.zarr = types.SimpleNamespace(open=_ObjectArray, ThreadSynchronizer=lambda: None)
+
+
 @functools.cache
 def museval() -> Any:
     """The museval package; MUSDB18's stems need ffmpeg, everything else works without."""
@@ -107,4 +202,8 @@ def nussl() -> Any:
         package = importlib.import_module("nussl")
         importlib.import_module("nussl.core.migration")
     _let_nussl_load_its_own_files(package)
+    _let_nussl_call_librosa()
+    _let_nussl_draw(package)
+    _let_nussl_overlap_and_add(package)
+    _let_nussl_cache_items(package)
     return package
