@@ -182,6 +182,26 @@ def _let_nussl_cache_items(nussl: Any) -> None:
     nussl.datasets.transforms.zarr = types.SimpleNamespace(open=_ObjectArray, ThreadSynchronizer=lambda: None)
 
 
+def _restore_numpy_mat() -> None:
+    """nussl's Duet makes matrices by a name that NumPy 2 no longer has."""
+    import numpy
+
+    if not hasattr(numpy, "mat"):
+        numpy.mat = numpy.asmatrix  # type: ignore[attr-defined]
+
+
+def _let_nussl_report_scores() -> None:
+    """nussl's report cards take means of tables whose columns of text pandas left out before version 2."""
+    module = sys.modules["nussl.evaluation.report_card"]  # nussl.evaluation calls a function so, too
+    for name in ("_get_mean_and_std", "_get_medians"):
+        setattr(module, name, _of_numbers(getattr(module, name)))
+
+
+def _of_numbers(summarize: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of a table, given the columns that hold numbers."""
+    return lambda table, decs=2: summarize(table.select_dtypes("number"), decs=decs)
+
+
 @functools.cache
 def museval() -> Any:
     """The museval package; MUSDB18's stems need ffmpeg, everything else works without."""
@@ -197,6 +217,7 @@ def nussl() -> Any:
     """The nussl package, version 1.1.9."""
     museval()
     _restore_scipy_windows()
+    _restore_numpy_mat()
     with _quietly():
         _import_sox()
         package = importlib.import_module("nussl")
@@ -206,4 +227,5 @@ def nussl() -> Any:
     _let_nussl_draw(package)
     _let_nussl_overlap_and_add(package)
     _let_nussl_cache_items(package)
+    _let_nussl_report_scores()
     return package

@@ -1,6 +1,7 @@
 """Each repair of separation.compat: what works with it, and that it is still needed."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import librosa
 import matplotlib.pyplot as pyplot
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -30,6 +32,9 @@ CALLS = {
     "_restore_librosa_display": "nussl.utils.visualize_sources_as_masks([nussl.AudioSignal('tone.wav')] * 2)",
     "_let_nussl_overlap_and_add": "nussl.AudioSignal.get_window('hanning', 4)",
     "_let_nussl_cache_items": "nussl.datasets.transforms.Cache('cache', overwrite=True)({'index': 0})",
+    "_restore_numpy_mat": "nussl.separation.spatial.Duet(nussl.AudioSignal('stereo.wav'), 2)()",
+    "_let_nussl_report_scores": "import pandas;"
+    " nussl.evaluation.report_card(pandas.DataFrame({'source': ['a'], 'file': ['b'], 'SDR': [1.0]}))",
 }
 """What nussl can do with a repair, once it is imported."""
 
@@ -60,17 +65,18 @@ def test_each_repair_works_and_is_still_needed(repair, tmp_path):
 
 
 @pytest.fixture
-def tone_file(tmp_path, monkeypatch):
+def tone_files(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "tone.wav", tone(440, 16_000), 16_000)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([tone(440, 16_000), tone(880, 16_000)], 1), 16_000)
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("repair", CALLS)
-def test_each_call_works(repair, tone_file):
+def test_each_call_works(repair, tone_files):
     exec(CALLS[repair], {"nussl": nussl()})
 
 
-def test_each_call_still_needs_its_repair(tone_file, tmp_path):
+def test_each_call_still_needs_its_repair(tone_files, tmp_path):
     code = f"""
 from separation import compat
 for repair in {list(CALLS)}:
@@ -167,3 +173,15 @@ def test_nussls_cache_keeps_items(tmp_path):
     cache.overwrite = True
     with pytest.raises(transforms.TransformException, match="written to index 2"):
         again({"index": 2})
+
+
+def test_nussls_report_card_holds_means_and_medians():
+    table = pd.DataFrame({"source": ["voice"] * 3, "file": list("abc"), "SDR": [1.0, 2.0, 6.0], "SIR": [0.0, 3.0, 9.0]})
+    card = nussl().evaluation.report_card(table, decimals=1)
+    rows = [re.split(r"[│\s]+", line.strip("│ \n")) for line in card.splitlines() if "SDR" in line or "SIR" in line]
+    assert rows == [  # truncated, as nussl does
+        ["SDR", *["3.0", "+/-", "2.6"] * 2],
+        ["SIR", *["4.0", "+/-", "4.5"] * 2],
+        ["SDR", "2.0", "2.0"],
+        ["SIR", "3.0", "3.0"],
+    ]
