@@ -83,11 +83,15 @@ def _import_sox() -> None:
 
 def _let_nussl_load_its_own_files(nussl: Any) -> None:
     """A nussl model file holds nussl objects, which torch.load refuses by default since 2.6. Only nussl's loader gets
-    the old behaviour; this project never opens such a file itself."""
+    the old behaviour; this project opens such a file where the user asks for it (scripts/import_nussl.py)."""
     import torch
 
     loader = functools.partial(torch.load, weights_only=False)
     nussl.core.migration.torch = types.SimpleNamespace(load=loader)
+
+
+EARLIER_DEFAULTS = {"rms": {"pad_mode": "reflect"}}
+"""What librosa's functions did before 0.10; now the first and last frames have zeros in them."""
 
 
 class _Librosa:
@@ -100,16 +104,16 @@ class _Librosa:
         value = getattr(self._module, name)
         if isinstance(value, types.ModuleType):
             return _Librosa(value)
-        return _by_position(value) if inspect.isfunction(value) else value
+        return _by_position(value, EARLIER_DEFAULTS.get(name)) if inspect.isfunction(value) else value
 
 
-def _by_position(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with keyword-only parameters that may be given by position too."""
+def _by_position(function: Callable[..., Any], defaults: dict[str, Any] | None = None) -> Callable[..., Any]:
+    """The function with keyword-only parameters that may be given by position too, and with other defaults."""
     names = list(inspect.signature(function).parameters)
 
     @functools.wraps(function)
     def call(*values: Any, **keywords: Any) -> Any:
-        return function(**dict(zip(names, values, strict=False)), **keywords)
+        return function(**(defaults or {}) | dict(zip(names, values, strict=False)) | keywords)
 
     return call
 
@@ -168,6 +172,11 @@ class _ObjectArray:
         if mode == "w":
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
+
+    @property
+    def nchunks_initialized(self) -> int:
+        """How many items there are, by zarr's name."""
+        return len(list(self.folder.iterdir()))
 
     def __setitem__(self, index: int, value: object) -> None:
         (self.folder / str(int(index))).write_bytes(pickle.dumps(value))
