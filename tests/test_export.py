@@ -14,7 +14,7 @@ from separation.app.assembly import load_model
 from separation.app.nussl_export import export
 from separation.app.settings import run_config
 from separation.compat import nussl
-from separation.evaluation.metrics import si_sdr
+from separation.model.scores import si_sdr
 from separation.model.separators import KMeansSeparator, separate
 from separation.runs.run_folder import RunFolder
 
