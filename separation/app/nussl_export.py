@@ -22,8 +22,8 @@ def export(folder: RunFolder, output: Path, github: bool = False) -> list[str]:
         github: for the nussl on GitHub, which calls itself 1.1.9 as PyPI's does and registers each layer twice.
 
     Returns:
-        Lines of Python that read a mixture as the network expects it: at the rate and, if the network was trained at
-        one, the level that `separate.py` brings a recording to. nussl leaves levels as they are.
+        Lines of Python that read a mixture as the network expects it: at the rate and, if there was one, the level of
+        its training. nussl leaves levels as they are, where `separate.py` sets them.
     """
     package = nussl()
     config = run_config(folder, ["device=cpu"])
