@@ -4,7 +4,7 @@
 Both train the same mask-inference network (nussl's) with Adam on as many batches of excerpts of the same length in one
 process, alternating; medians. Ours: `trainer.fit` with everything it writes; its sample store is built first, which is
 timed too. nussl: mixtures and sources as WAV files (written before, untimed) through `MixSourceFolder`, the transforms
-of its WHAM recipe without their cache (which zarr 3 breaks), a DataLoader, `TrainClosure` and its engine.
+of its WHAM recipe without their cache (each mixture is read once), a DataLoader, `TrainClosure` and its engine.
 """
 
 import statistics

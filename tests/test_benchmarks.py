@@ -99,3 +99,16 @@ def test_what_strategies_remember(tmp_path):
     floats = 4 * results["parameters"]
     assert floats <= results["strategies"]["error_feedback"]["bytes"] < floats + 100
     assert all(row["seconds"] > 0 for row in results["strategies"].values())
+
+
+@pytest.mark.slow
+def test_autoclip_beside_its_authors_code(speech_folder, tmp_path):
+    output = tmp_path / "authors.json"
+    arguments = ["data=folder", f"data.root={speech_folder}", "steps=12", f"output={output}"]
+    result = run_program("benchmarks/compare_authors.py", *TINY, *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(output.read_text())
+    assert 0 < results["smallest_norm"] < results["largest_norm"]
+    without, published = results["without epsilon"], results["as published"]
+    assert without["same_bits"] and without["parameters"] == 0 and without["threshold"] < 1e-14
+    assert not published["same_bits"] and published["parameters"] > 1e-4 and published["threshold"] > 1e-5

@@ -260,10 +260,21 @@ def test_where_nussls_losses_are_not_the_papers():
     # Since August 2020 it takes the best permutation bin by bin.
     bin_by_bin = theirs.PermutationInvariantLoss(theirs.L1Loss())(half_swapped.unsqueeze(-2), reference.unsqueeze(-2))
     assert bin_by_bin.item() == 0 and l1_pit(half_swapped, reference).item() > 0.1
-    # Its inverses are of (V'V + I) and (Y'Y + I), and it adds the number of sources: D + C - 2 tr(...).
-    v, y = unit_embeddings(1, 400, 6), one_hot(1, 400, 2)
-    other = theirs.WhitenedKMeansLoss()(v, y, torch.ones(1, 40, 10).double()).item()
-    assert abs(other - reference_whitened_kmeans(v.numpy(), y.numpy())) > 0.1
+
+
+def test_nussls_whitened_kmeans_is_d_plus_c_minus_twice_the_trace():
+    # D - tr(...) is the paper's and ours. nussl's inverses are of (V'V + I) and (Y'Y + I): 1e-4 with so many bins.
+    y = one_hot(1, 40_000, 2)
+    noise = torch.rand(1, 4000, 10, 6, generator=generator(), dtype=torch.float64)
+    raw = (noise + torch.nn.functional.pad(y, (0, 4))).requires_grad_()  # the sources' embeddings form two clusters
+    v = torch.nn.functional.normalize(raw, dim=-1)
+    ours = whitened_kmeans(v, y, torch.ones(y.shape[:3])).mean()
+    theirs = nussl().ml.train.loss.WhitenedKMeansLoss()(v, y, torch.ones(y.shape[:3]).double())
+    trace = 6 - reference_whitened_kmeans(v.detach().numpy(), y.numpy())
+    assert trace > 1.5 and ours.item() == pytest.approx(6 - trace, rel=1e-5)
+    assert theirs.item() == pytest.approx(6 + 2 - 2 * trace, rel=1e-3)
+    [own], [other] = torch.autograd.grad(ours, raw, retain_graph=True), torch.autograd.grad(theirs, raw)
+    assert (other - 2 * own).norm() < 1e-2 * other.norm()
 
 
 def test_whitened_kmeans_loss_excludes_silence_and_padding():

@@ -11,7 +11,7 @@ from separation.errors import InputError
 from separation.runs.paths import as_on_disk
 
 PATH_KEYS = frozenset(
-    {"run", "input", "root", "url", "output", "store", "run_dir", "data.root", "data.store", "data.metadata"}
+    {"run", "file", "input", "root", "url", "output", "store", "run_dir", "data.root", "data.store", "data.metadata"}
 )
 PATHS_OR_LISTS = frozenset({"data.train", "data.valid", "data.test"})
 """Tables of data=csv, and lists of subsets of other corpora."""
