@@ -21,7 +21,7 @@ from conftest import ROOT, STUDIES, TINY, run_program
 
 from separation.app.assembly import build
 from separation.app.settings import run_config
-from separation.data import audio
+from separation.data import audio, decoding
 from separation.errors import InputError
 from separation.runs import atomic_files, checkpoint
 from separation.runs.run_folder import RunFolder
@@ -260,6 +260,6 @@ def test_headers_that_lie_cost_no_memory(tmp_path, monkeypatch):
         (tmp_path / "rate.wav").write_bytes(wav(rate, len(voice), voice))
         with pytest.raises(InputError, match=f"rate.wav: says its rate is {rate} Hz"):
             audio.read(tmp_path / "rate.wav")
-    monkeypatch.setattr(audio, "LARGEST_SIZE", 7999)
+    monkeypatch.setattr(decoding, "LARGEST_SIZE", 7999)
     with pytest.raises(InputError, match="long.wav: is longer than 7999 samples"):
         audio.read(tmp_path / "long.wav")

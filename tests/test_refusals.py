@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 import trees
 from conftest import TINY, run_program
+from hydra.errors import HydraException
 
 from separation.app.assembly import build_data
 from separation.app.settings import compose_config
@@ -56,9 +57,9 @@ def test_an_unknown_key_says_what_may_be_meant(tmp_path, override, words):
 @pytest.mark.parametrize("name", ["fsdd", "mini_librispeech", "librispeech", "vctk", "minilibrimix", "libri2mix"])
 def test_a_corpus_without_a_folder_names_its_download(name):
     fetched = "mini_librispeech" if name == "librispeech" else name
-    with pytest.raises(InputError, match=rf"data.root=FOLDER; python scripts/download.py {fetched} root=FOLDER"):
+    with pytest.raises(HydraException, match=rf"data.root=FOLDER; python scripts/download.py {fetched} root=FOLDER"):
         build_data(compose_config("config", [f"data={name}"]))
-    with pytest.raises(InputError, match="data.root=FOLDER$"):
+    with pytest.raises(HydraException, match="data.root=FOLDER$"):
         build_data(compose_config("config", ["data=folder"]))
 
 

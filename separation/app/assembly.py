@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -72,7 +72,7 @@ def build_corpus(config: DictConfig, mixing: Mixing | None = None) -> Corpus:
     if OmegaConf.is_missing(config.data, "root"):
         sources = getattr(get_class(config.data._target_), "downloads", ())
         fetch = "".join(f"; python scripts/download.py {name} root=FOLDER fetches it" for name in sources[:1])
-        raise InputError(
+        raise HydraException(
             f"data.root: has no value; give the folder that holds the corpus, as in data.root=FOLDER{fetch}"
         )
     return build(config, "data")
