@@ -129,7 +129,7 @@ def separate_files(separator: RecordingSeparator, inputs: dict[Path, Path], outp
 
 def separate() -> None:
     """Separates the recordings and says where the files are."""
-    program = compose_config("separate", arguments(__doc__, "separate"))
+    program = compose_config("separate", arguments(__doc__, "separate", positional=["run", "input"]))
     folder = run_folder(program.run)
     recordings, output = (user_path(key, program[key]) for key in ("input", "output"))
     check_number("segment_seconds", program.segment_seconds, 1, 600)
