@@ -2,16 +2,18 @@
 
 import csv
 import math
+import shutil
 from statistics import fmean
 
 import pytest
-from conftest import CPU
+from conftest import CPU, run_program
 
 from separation.app.assembly import build_data, load_model
 from separation.app.settings import run_config
 from separation.evaluation.evaluator import EvaluationSettings, Evaluator, ModelEstimator
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
+from separation.runs.summaries import load_summary, score_table
 
 
 @pytest.mark.parametrize("model", ["mask_inference", "waveform"])
@@ -32,3 +34,14 @@ def test_it_is_what_the_evaluation_says_of_the_same_mixtures(make_run, model):
 def test_none_is_taken_where_none_is_asked_for(make_run):
     with open(RunFolder(make_run("trainer.num_scored=0")).epochs, newline="") as file:
         assert all(math.isnan(float(row["valid/si_sdr"])) for row in csv.DictReader(file))
+
+
+def test_speakers_are_known_only_where_the_network_heard_them(make_run, speech_folder, tmp_path):
+    made = make_run()
+    summary = load_summary(RunFolder(made))
+    assert "test (known speakers), 2 mixtures" in score_table(summary["splits"])
+    shutil.copytree(speech_folder / "anna", tmp_path / "others/anna")  # of another corpus nobody knows whose they are
+    shutil.copytree(speech_folder / "bert", tmp_path / "others/bert")
+    result = run_program("evaluate.py", made, f"data.root={tmp_path}/others", "output=out", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "test, 2 mixtures" in result.stdout and "known" not in result.stdout

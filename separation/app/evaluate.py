@@ -5,6 +5,7 @@ conf/evaluate.yaml lists the program's keys; every other override goes onto the 
 """
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,9 @@ def score_run(
     before = load_summary(folder) if output.resolve() == folder.path.resolve() else None
     if before is not None and "provenance" in before:
         origin = {"provenance": before["provenance"], "scored": origin["provenance"]}
-    return score(evaluator, data, output, origin)
+    trained_on = checkpoint.load(folder.best, torch.device("cpu")).get("data")
+    heard = data.train.speakers() if trained_on == data.digest() else None  # of another corpus nobody can say
+    return score(evaluator, data, output, origin, heard)
 
 
 def score_oracle(
@@ -103,13 +106,21 @@ def score_oracle(
     return score(evaluator, data, output, {"provenance": provenance(command, config.seed)})
 
 
-def score(evaluator: Evaluator, data: Data, output: Path, origin: dict[str, dict[str, str | int]]) -> dict[str, Any]:
+def score(
+    evaluator: Evaluator,
+    data: Data,
+    output: Path,
+    origin: dict[str, dict[str, str | int]],
+    heard: Collection[str] | None = None,
+) -> dict[str, Any]:
     """The main process writes `scores.csv`, `summary.json` and `audio/` to `output`; all return the summary.
 
     The summary's top level is that of the `test` split; `splits` has every one.
+
+    Args:
+        heard: the speakers that the network was trained on; None: nobody knows, or there is no network.
     """
     rows = {mixtures.split: evaluator.evaluate(mixtures) for mixtures in data.tests}
-    heard = data.train.speakers()
     splits = {split: summarize(split_rows, heard) for split, split_rows in rows.items()}
     summary = {**splits["test"], "splits": splits, **origin}
     if evaluator.processes.is_main:

@@ -246,14 +246,14 @@ def _undefined(group: list[Row]) -> str:
     return f"the estimate of source {', '.join(silent)} is silent" if silent else ""
 
 
-def summarize(rows: list[Row], trained_on: Collection[str] = ()) -> dict[str, Any]:
+def summarize(rows: list[Row], trained_on: Collection[str] | None = None) -> dict[str, Any]:
     """Means over a split's mixtures and sources, in dB, and which mixtures they are of.
 
     A mixture counts whole or not at all: where one source has no score, the others' have nothing beside them to be
     separated from.
 
     Args:
-        trained_on: the training speakers.
+        trained_on: the training speakers; None: unknown.
 
     Raises:
         InputError: no mixture has all scores.
@@ -275,7 +275,7 @@ def summarize(rows: list[Row], trained_on: Collection[str] = ()) -> dict[str, An
         "num_mixtures": len(scored),
         "num_not_scored": len(mixtures) - len(scored),
         "num_speakers": len(speakers),
-        "num_known_speakers": len(speakers & set(trained_on)),
+        "num_known_speakers": None if trained_on is None else len(speakers & set(trained_on)),
         **means,
         "oracle": oracle,
     }

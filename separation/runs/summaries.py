@@ -54,8 +54,8 @@ def decibels(value: float | None) -> str:
 
 def familiarity(scores: dict[str, Any]) -> str:
     """Whether the network heard a split's speakers in training; empty where nobody knows."""
-    known, count = scores.get("num_known_speakers", 0), scores.get("num_speakers", 0)
-    if not count:
+    known, count = scores.get("num_known_speakers"), scores.get("num_speakers", 0)
+    if not count or known is None:
         return ""
     return "known speakers" if known == count else f"{known} of {count} speakers known" if known else "unknown speakers"
 
