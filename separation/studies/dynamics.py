@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from separation.errors import InputError
@@ -21,6 +22,8 @@ NAMES = ("no clipping", "AutoClip")
 COLORS = ("C1", "C0")
 FRAMES = 40
 FEWEST_ROWS = 3
+SMOOTHED = 15
+"""Rows of the moving average over the loss's curve."""
 Pair = tuple[pd.DataFrame, pd.DataFrame]
 """The runs without and with clipping."""
 
@@ -71,12 +74,14 @@ def dynamics_table(runs: Pair, folders: Sequence[RunFolder]) -> str:
 def dynamics_figure(runs: Pair) -> Figure:
     """The paper's four panels: step size, log loss, and smoothness against gradient norm without and with AutoClip."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
-    _draw(axes, runs, runs)
+    clouds = _draw(axes, runs, runs)
+    figure.colorbar(clouds[-1], ax=axes[1], label="iterations", shrink=0.8)
     return figure
 
 
 def dynamics_animation(path: Path, runs: Pair) -> None:
-    """Writes the panels as a GIF that grows with training; its axes stay as they end."""
+    """Writes the panels as a GIF that grows with training; its axes stay as they end, and each frame has its iteration
+    and threshold."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained", dpi=70)
 
     def draw(frame: int) -> list[Axes]:
@@ -84,6 +89,7 @@ def dynamics_animation(path: Path, runs: Pair) -> None:
             axis.clear()
         unclipped, clipped = (run.head(max(FEWEST_ROWS, len(run) * (frame + 1) // FRAMES)) for run in runs)
         _draw(axes, (unclipped, clipped), runs)
+        figure.suptitle(f"iteration {int(max(unclipped['step'].iloc[-1], clipped['step'].iloc[-1])):,}")
         return list(axes.flat)
 
     animation = matplotlib.animation.FuncAnimation(figure, draw, frames=FRAMES, blit=False)
@@ -95,20 +101,25 @@ def dynamics_animation(path: Path, runs: Pair) -> None:
     plt.close(figure)
 
 
-def _draw(axes: np.ndarray, shown: Pair, whole: Pair) -> None:
-    """The panels of some rows, with the limits of all."""
+def _draw(axes: np.ndarray, shown: Pair, whole: Pair) -> list[PolyCollection]:
+    """The panels of some rows, with the limits of all; returns the two clouds."""
     (sizes, losses), clouds = axes
+    drawn = []
     for run, name, color in zip(shown, NAMES, COLORS, strict=True):
         sizes.plot(run["step"], run["step_size"], color=color, label=name, linewidth=0.8)
-        losses.plot(run["step"], _loss(run, whole), color=color, linewidth=0.8)
+        losses.plot(run["step"], _loss(run, whole), color=color, linewidth=0.6, alpha=0.3)
+        smooth = run["loss"].rolling(SMOOTHED, min_periods=1, center=True).mean()
+        losses.plot(run["step"], _loss(run.assign(loss=smooth), whole), color=color, linewidth=1.5)
     last = max(run["step"].iloc[-1] for run in whole)
     for axis in (sizes, losses):
         axis.set_xlim(0, last)
         axis.set_xlabel("iteration")
         axis.grid(alpha=0.3)
+    sizes.set_title("Step size", fontsize=10)
+    losses.set_title(f"Training loss, and its mean over {SMOOTHED} records", fontsize=10)
     sizes.set_yscale("log")
     sizes.set_ylim(*_limits([run["step_size"][run["step_size"] > 0] for run in whole], factor=True))
-    sizes.set_ylabel(r"step size $\|\theta_t - \theta_{t-1}\|$")
+    sizes.set_ylabel(r"$\|\theta_t - \theta_{t-1}\|$ (log scale)")
     sizes.legend(fontsize=8, loc="upper right")
     losses.set_ylabel("log10(training loss)" if _positive(whole) else "training loss")
     losses.set_ylim(*_limits([_loss(run, whole) for run in whole]))
@@ -116,15 +127,20 @@ def _draw(axes: np.ndarray, shown: Pair, whole: Pair) -> None:
     for axis, run, name, color in zip(clouds, shown, NAMES, COLORS, strict=True):
         cloud = run[["grad_norm", "smoothness"]].dropna()
         extent = (*norms, *smoothness)
-        axis.hexbin(*cloud.to_numpy().T, gridsize=25, extent=extent, mincnt=1, cmap="viridis")
+        drawn.append(axis.hexbin(*cloud.to_numpy().T, gridsize=25, extent=extent, mincnt=1, cmap="viridis"))
         if is_clipped(run):
-            axis.axvline(np.log10(run["threshold"].iloc[-1]), color=color, linestyle=":", label="threshold at the end")
+            label = f"threshold at iteration {int(run['step'].iloc[-1]):,}"
+            axis.axvline(np.log10(run["threshold"].iloc[-1]), color=color, linestyle=":", label=label)
             axis.legend(fontsize=8, loc="lower right")
         axis.set_title(f"{name}: r = {correlation(run):.2f}", fontsize=10)
         axis.set_xlim(*norms)
         axis.set_ylim(*smoothness)
         axis.set_xlabel("log10(gradient norm)")
         axis.set_ylabel("log10(local smoothness)")
+    most = max(1.0, *(value for cloud in drawn for value in np.ma.filled(cloud.get_array(), 1)))
+    for cloud in drawn:
+        cloud.set_clim(1, most)  # one scale for both
+    return drawn
 
 
 def _positive(runs: Pair) -> bool:
