@@ -152,6 +152,7 @@ def test_readers_that_are_not_there_are_named(tmp_path, override, message):
         (lambda text: text.replace(",", ";").encode(), "test.csv: its columns are separated by semicolons"),
         (lambda text: text.replace(",", "\t").encode(), "test.csv: its columns are separated by tabs"),
         (lambda text: text.replace(",", ", ").encode(), "test.csv: has spaces beside its commas"),
+        (lambda text: text.replace(",test/", ", test/").encode(), "test.csv, line 2: ' test/0_1.wav': has spaces"),
         (lambda text: text.encode("utf-16"), "test.csv: isn't UTF-8"),
         (lambda text: text.replace("test 0", "tést 0").encode("latin-1"), "test.csv: isn't UTF-8"),
     ],

@@ -85,7 +85,11 @@ def test_home_and_accents_are_found(tmp_path, monkeypatch):
     assert parse(literal(f"run_dir={tmp_path}/Größe")).value() == f"{tmp_path}/Größe"  # not there yet
 
 
-def test_positional_arguments_get_their_keys():
+def test_positional_arguments_get_their_keys(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b.wav").touch()
+    assert with_keys(["r", "a=b.wav"], ["run", "input"], "") == ["run=r", "input=a=b.wav"]
+    assert literal("input=null") == "input='null'"
     keys = ["run", "input"]
     typed = ["runs/clip=none,seed=0", "a b.wav", "output=x"]
     assert with_keys(typed, keys, "") == ["run=runs/clip=none,seed=0", "input=a b.wav", "output=x"]

@@ -6,14 +6,17 @@ import shutil
 from statistics import fmean
 
 import pytest
-from conftest import CPU, run_program
+import trees
+from conftest import CPU, TINY, run_program
 
-from separation.app.assembly import build_data, load_model
-from separation.app.settings import run_config
+from separation.app.assembly import build, build_data, build_parts, load_model
+from separation.app.settings import compose_config, run_config
 from separation.evaluation.evaluator import EvaluationSettings, Evaluator, ModelEstimator
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
 from separation.runs.summaries import load_summary, score_table
+from separation.training.interruption import Interruption
+from separation.training.processes import Processes
 
 
 @pytest.mark.parametrize("model", ["mask_inference", "waveform"])
@@ -45,3 +48,19 @@ def test_speakers_are_known_only_where_the_network_heard_them(make_run, speech_f
     result = run_program("evaluate.py", made, f"data.root={tmp_path}/others", "output=out", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "test, 2 mixtures" in result.stdout and "known" not in result.stdout
+
+
+def test_the_validation_leaves_out_what_cannot_be_measured(tmp_path, caplog):
+    overrides = trees.tables(tmp_path)
+    voice = trees.speech(8000, "twice", 1.0)
+    for number in (1, 2):
+        trees.write(tmp_path / f"valid/0_{number}.wav", number * voice / 2, 8000)
+    config = compose_config("config", [*overrides, f"data.store={tmp_path}/store", f"run_dir={tmp_path}/run", *TINY])
+    config.data.num_valid = 4
+    parts = build_parts(config, CPU, Processes())
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    build(config, "trainer").fit(parts, RunFolder(tmp_path / "run"), Interruption())
+    assert "valid: no SI-SDR of 1 of 4 mixtures: valid 0: sources 1 and 2 are one signal" in caplog.text
+    with open(tmp_path / "run/epochs.csv", newline="") as file:
+        *_, last = csv.DictReader(file)
+    assert abs(float(last["valid/si_sdr"])) < 10  # the mixture of one voice has 100 dB

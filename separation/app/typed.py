@@ -15,6 +15,7 @@ PATH_KEYS = frozenset(
 )
 PATHS_OR_LISTS = frozenset({"data.train", "data.valid", "data.test"})
 """Tables of data=csv, and lists of subsets of other corpora."""
+MAY_BE_NULL = frozenset({"run", "output", "root", "url", "data.store", "data.metadata", "store"})
 MAY_HOLD_SETTINGS = frozenset({"run_dir", "data.root", "data.store", "data.metadata", *PATHS_OR_LISTS})
 """In these ${...} stands for another setting, as in run_dir=runs/${seed}; in others it is part of the name."""
 PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./:@%+-]*")
@@ -27,7 +28,8 @@ def literal(argument: str) -> str:
     letters beyond ASCII or looks like a number; `~` expanded. What is quoted already stays as it is."""
     key, equals, value = argument.partition("=")
     is_path = key in PATH_KEYS or (key in PATHS_OR_LISTS and not value.startswith("["))
-    if not (equals and is_path and value) or value == "null" or (value[0] == value[-1] and value[0] in "'\""):
+    is_null = value == "null" and key in MAY_BE_NULL
+    if not (equals and is_path and value) or is_null or (value[0] == value[-1] and value[0] in "'\""):
         return argument
     if value.startswith("~") or not value.isascii():
         value = str(as_on_disk(Path(os.path.expanduser(value))))
@@ -49,6 +51,7 @@ def with_keys(typed: Iterable[str], positional: Sequence[str], usage: str) -> li
     for argument in typed:
         if argument.startswith("-") or ("=" not in argument and not keys):
             raise InputError(f"{argument}: expected key=value; usage: {' '.join(usage.split())}")
-        has_key = "=" in argument and not (keys and "/" in argument.partition("=")[0])  # a sweep's folder has both
+        is_path = "/" in argument.partition("=")[0] or os.path.lexists(argument)  # a sweep's folder, a=b.wav
+        has_key = "=" in argument and not (keys and is_path)
         arguments.append(argument if has_key else f"{keys.pop(0)}={argument}")
     return arguments

@@ -17,6 +17,8 @@ from separation.runs.paths import printable
 SHORTEST_SECONDS = 0.1
 AUDIBLE = 1e-3
 """60 dB below the peak."""
+CANCELLED = 1e-2
+"""Of the channels' power: what is left in their mean of channels with opposite signs is their noise."""
 OFFSET = 0.05
 """Of the RMS without it: a smaller offset costs no separator a tenth of a dB (measured with ideal masks)."""
 
@@ -98,12 +100,13 @@ def read_mono(
     if len(samples) < SHORTEST_SECONDS * rate:
         raise InputError(f"{name}: is shorter than {SHORTEST_SECONDS} s; replace or remove it")
     mono = samples.mean(axis=1)
+    if np.square(mono).mean() < CANCELLED * np.square(samples).mean():
+        raise InputError(f"{name}: is silent in the mean of its channels, which cancel each other; keep one of them")
     if not keep_offset:
         mono = remove_offset(mono)
     if not may_be_silent:
         if not mono.any():
-            why = "its channels cancel each other" if samples.any() else "every sample is zero"
-            raise InputError(f"{name}: is silent ({why}); replace or remove it")
+            raise InputError(f"{name}: is silent (every sample is the same); replace or remove it")
         first, end = audible(mono)
         if end - first < SHORTEST_SECONDS * rate:
             raise InputError(f"{name}: holds less than {SHORTEST_SECONDS} s that isn't silence; replace or remove it")

@@ -11,22 +11,58 @@ from separation.runs.paths import printable
 log = logging.getLogger(__name__)
 
 LIBSNDFILE_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .mp3 .aif .aiff .aifc .opus .w64 .rf64 .au .snd .caf".split()  # noqa: SIM905
+    [
+        ".wav",
+        ".wave",
+        ".bwf",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".mp3",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".opus",
+        ".w64",
+        ".rf64",
+        ".au",
+        ".snd",
+        ".caf",
+        ".sph",
+        ".nist",
+        ".voc",
+    ]
 )
-PYAV_SUFFIXES = frozenset(".m4a .m4b .aac .webm .wv .wma .mka .3gp .amr .ac3".split())  # noqa: SIM905
+PYAV_SUFFIXES = frozenset(
+    [".m4a", ".m4b", ".aac", ".webm", ".wv", ".wma", ".mka", ".3gp", ".amr", ".ac3", ".mp2", ".ape", ".tta"]
+)
 AUDIO_SUFFIXES = LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES
+OTHER_SUFFIXES = frozenset(
+    [
+        ".wv1",
+        ".wv2",
+        ".raw",
+        ".pcm",
+        ".vox",
+        ".gsm",
+        ".mpc",
+        ".dsf",
+        ".dff",
+        ".ra",
+        ".rm",
+        ".mp4",
+        ".mov",
+        ".mkv",
+        ".avi",
+        ".mxf",
+        ".aax",
+    ]
+)
+"""Audio and video that isn't read here (WSJ0's .wv1 is compressed by shorten), beside what the system knows."""
 
 NOT_PEOPLES = frozenset(
-    {
-        "$RECYCLE.BIN",
-        "RECYCLER",
-        "#recycle",
-        "@Recycle",
-        "@eaDir",
-        "__MACOSX",
-        "lost+found",
-        "System Volume Information",
-    }
+    {"$RECYCLE.BIN", "RECYCLER", "#recycle", "@Recycle", "@eaDir", "Trash", "__MACOSX", "__pycache__", "lost+found"}
+    | {"System Volume Information"}
 )
 """Folders that systems make: trash, previews, halves of files of other systems."""
 CACHE_MARKER = "CACHEDIR.TAG"
@@ -37,6 +73,11 @@ NAMED = 5
 def is_hidden(name: str) -> bool:
     """Whether a file or folder isn't one of the people's own: hidden, trash, a preview."""
     return name.startswith(".") or name in NOT_PEOPLES
+
+
+def is_media(name: str) -> bool:
+    """Whether the system takes a file for audio or video."""
+    return (mimetypes.guess_type(name)[0] or "").startswith(("audio/", "video/"))
 
 
 def audio_files(root: Path) -> list[Path]:
@@ -65,11 +106,13 @@ def audio_files(root: Path) -> list[Path]:
             suffix = path.suffix.lower()
             if entry.is_dir():
                 (links if entry.is_symlink() else folders).append(path)
+            elif entry.is_symlink() and not path.exists():
+                (files if suffix in AUDIO_SUFFIXES else dead).append(path)
+            elif not entry.is_file():  # a pipe, which would be waited for
+                continue
             elif suffix in AUDIO_SUFFIXES:
                 files.append(path)
-            elif entry.is_symlink() and not path.exists():
-                dead.append(path)
-            elif (mimetypes.guess_type(entry.name)[0] or "").startswith(("audio/", "video/")):
+            elif suffix in OTHER_SUFFIXES or is_media(entry.name):
                 unknown[suffix] += 1
     if dead:
         log.warning("%s: left out links to what isn't there: %s", root, named_paths(dead))

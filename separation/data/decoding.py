@@ -92,6 +92,8 @@ def _opened(path: Path) -> Iterator[_OpenFile]:
     name = printable(path)
     if path.is_symlink() and not path.exists():
         raise InputError(f"{name}: is a link to {path.readlink()}, which isn't there; mend or remove it")
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{name}: is no file; give an audio file")
     try:
         with (_by_libsndfile if path.suffix.lower() in LIBSNDFILE_SUFFIXES else _by_pyav)(path) as opened:
             if not RATES[0] <= opened.rate <= RATES[1]:
@@ -165,7 +167,7 @@ def _missing_chunk(file: soundfile.SoundFile) -> str:
 
 def _missing_frames(path: Path, file: soundfile.SoundFile, decoded: int) -> str:
     """The same of formats without chunks."""
-    if file.format == "MPEG" or path.suffix.lower() == ".mp3":
+    if file.format in ("MPEG", "MP3") or path.suffix.lower() == ".mp3":
         short = decoded < file.frames - MP3_SLACK and _counts_frames(path)
         return f"{decoded} of {file.frames} samples" if short else ""
     if file.format == "OGG" and (missing := _missing_of_page(path)):

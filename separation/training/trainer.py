@@ -8,13 +8,15 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 
 import torch
 from torch import Tensor
 
 from gradclip import ClipResult
+from separation.data.corpora.file_corpus import named
+from separation.data.measurable import ScoredParts
 from separation.data.mixtures import Batch
 from separation.errors import InputError, check_count, check_flag, check_number
 from separation.model.assignment import reorder
@@ -263,14 +265,28 @@ class _Run:
         parts.network.train()
         return float(parts.processes.sum(total)) / len(parts.data.valid)
 
+    @cached_property
+    def _scored(self) -> list[int]:
+        """The validation mixtures that are scored; a warning names those that can't be."""
+        mixtures = self.parts.data.valid
+        count = min(self.settings.num_scored, len(mixtures))
+        kept, left_out, scored_parts = [], [], ScoredParts(mixtures)
+        for index in (i * len(mixtures) // count for i in range(count)):
+            batch = mixtures.whole([index])
+            problems = scored_parts.problems(batch.sources[0].numpy(), index)
+            kept += [] if problems else [index]
+            left_out += [f"{batch.names[0]}: {reason}" for reason in dict.fromkeys(problems.values())]
+        if left_out:
+            log.warning("valid: no SI-SDR of %d of %d mixtures: %s", count - len(kept), count, named(left_out))
+        return kept
+
     @torch.inference_mode()
     def score(self) -> float:
-        """Mean SI-SDR in dB of some whole validation mixtures, always the same, evenly spaced in the list; of those
-        sources that have one. NaN where there is none."""
+        """Mean SI-SDR in dB of some whole validation mixtures, always the same, evenly spaced in the list, less those
+        that can't be scored. NaN where there is none."""
         parts, mixtures = self.parts, self.parts.data.valid
-        count = min(self.settings.num_scored, len(mixtures))
-        chosen = [i * len(mixtures) // count for i in range(count)]
-        groups = [chosen[i : i + self.settings.batch_size] for i in range(0, count, self.settings.batch_size)]
+        chosen = self._scored
+        groups = [chosen[i : i + self.settings.batch_size] for i in range(0, len(chosen), self.settings.batch_size)]
         total = torch.zeros(2, dtype=torch.float64)
         parts.network.eval()
         for number in parts.processes.part(range(len(groups))):
@@ -279,7 +295,8 @@ class _Run:
             estimates = separate(parts.network, parts.separator, parts.stft, mixture, batch.num_samples).cpu()
             order = best_permutation(estimates, batch.sources)
             scores = si_sdr(reorder(estimates, order), batch.sources)
-            total += torch.stack([scores.nansum(), scores.isfinite().sum().double()])
+            whole = scores.isfinite().all(1)  # a mixture counts whole or not at all
+            total += torch.stack([scores[whole].sum(), scores[whole].numel() * torch.ones((), dtype=torch.float64)])
         parts.network.train()
         score, number_of_sources = parts.processes.sum(total).tolist()
         return score / number_of_sources if number_of_sources else math.nan

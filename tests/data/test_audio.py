@@ -53,7 +53,11 @@ def test_resampling_removes_what_the_new_rate_cannot_hold():
         (np.ones(799), "is shorter than 0.1 s"),
         (np.eye(1, 8000, 4000)[0], "holds less than 0.1 s that isn't silence"),
         (np.append(np.ones(799), np.zeros(7201)), "holds less than 0.1 s that isn't silence"),
-        (np.outer(np.sin(np.arange(8000.0)), [1, -1]), "is silent .its channels cancel each other."),
+        (np.outer(np.sin(np.arange(8000.0)), [1, -0.95]), "is silent in the mean of its channels"),
+        (
+            np.outer(np.sin(np.arange(8000.0)), [1, -1]),
+            "is silent in the mean of its channels, which cancel each other",
+        ),
     ],
 )
 def test_files_that_cannot_be_used_are_named(tmp_path, content, words):
@@ -62,7 +66,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path, content, words):
         path.write_bytes(content)
     else:
         soundfile.write(path, content, 8000, subtype="FLOAT")
-    with pytest.raises(InputError, match=f"{path}: .*{words}.*replace or remove it"):
+    with pytest.raises(InputError, match=f"{path}: .*{words}.*(replace or remove it|keep one of them)"):
         audio.read_mono(path, 8000)
     with pytest.raises(InputError, match="missing.wav"):
         read(tmp_path / "missing.wav")

@@ -38,6 +38,7 @@ def test_leaves_out_what_nobody_recorded(tmp_path):
         tmp_path,
         *("a.wav", ".hidden.wav", "._a.wav", ".ipynb_checkpoints/a-checkpoint.wav", ".Trash-1000/files/b.wav"),
         *("$RECYCLE.BIN/c.wav", "__MACOSX/d.wav", "@eaDir/e.wav", ".git/f.wav", "made/g.wav", "made/CACHEDIR.TAG"),
+        *("Trash/h.wav", "__pycache__/i.wav"),
         "kept/cache.wav",
     )
     assert names(tmp_path) == ["a.wav", "kept/cache.wav"]
@@ -61,9 +62,25 @@ def test_follows_links_to_folders_once(tmp_path, caplog):
 
 
 def test_names_media_of_other_kinds(tmp_path, caplog):
-    touch(tmp_path, "a.wav", "b.mp4", "c.mp4", "d.mov", "e.txt", "f.json")
+    touch(tmp_path, "a.wav", "b.mp4", "c.mp4", "d.mov", "e.txt", "f.json", "g.wv1", "h.sph")
+    assert names(tmp_path) == ["a.wav", "h.sph"]
+    assert "kinds that aren't read (.mov: 1, .mp4: 2, .wv1: 1)" in caplog.text
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    touch(tmp_path, "a.wav")
+    os.mkfifo(tmp_path / "b.wav")
     assert names(tmp_path) == ["a.wav"]
-    assert "kinds that aren't read (.mov: 1, .mp4: 2)" in caplog.text
+    with pytest.raises(InputError, match="b.wav: is no file"):
+        read(tmp_path / "b.wav")
+
+
+def test_half_an_mp3_by_another_name_is_refused(tmp_path):
+    encode(tmp_path / "a.mp3")
+    whole = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "b.wav").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="b.wav: ends early"):
+        read(tmp_path / "b.wav")
 
 
 SAMPLES = 0.3 * np.sin(np.cumsum(0.1 + 0.05 * np.sin(np.arange(48_000) / 3000))).astype(np.float32)

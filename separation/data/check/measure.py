@@ -16,7 +16,14 @@ from separation.data import audio
 from separation.data.corpora import file_corpus
 from separation.data.corpora.catalogue import PlainCorpus
 from separation.data.corpora.corpus import Corpus, ListedMixture
-from separation.data.measurable import FRAME_SECONDS, ScoredParts, active_power, correlations, frame_powers
+from separation.data.measurable import (
+    FRAME_SECONDS,
+    SHIFT_SECONDS,
+    ScoredParts,
+    active_power,
+    correlations,
+    frame_powers,
+)
 from separation.data.mixtures import MixtureList
 from separation.data.sample_store import SampleStore
 from separation.data.utterances import Utterance
@@ -196,7 +203,8 @@ def scored_parts(mixtures: MixtureList) -> Iterator[Scored]:
     for index in range(len(mixtures)):
         batch = mixtures.whole([index])
         sources = batch.sources[0].numpy()
-        correlation = max(abs(value) for *_, value in correlations(sources))
+        reach = round(SHIFT_SECONDS * mixtures.store.sample_rate)
+        correlation = max(abs(value) for *_, value in correlations(sources, reach))
         problems = dict.fromkeys(parts.problems(sources, index).values())
         yield Scored(batch.names[0], parts.levels(sources, index), correlation, "; ".join(problems))
 

@@ -154,6 +154,9 @@ def _read(path: Path, num_sources: int, noise: bool) -> list[dict[str, str]]:
     if lacking:
         raise InputError(f"{path}: has no column {', '.join(lacking)}; it has {', '.join(map(str, rows[0]))}")
     for line, row in enumerate(rows, start=2):
+        padded = [row[column] for column in needed if row[column] and row[column] != row[column].strip()]
+        if padded:
+            raise InputError(f"{path}, line {line}: {padded[0]!r}: has spaces beside the comma; save it without")
         empty = [column for column in needed if not row[column]]
         if empty or None in row.values() or None in row:
             what = ", ".join(empty) or "too few or too many columns"

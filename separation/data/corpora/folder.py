@@ -133,7 +133,8 @@ class FolderCorpus(file_corpus.FileCorpus):
         folders = [path for path in self._base.iterdir() if path.is_dir() and not is_hidden(path.name)]
         empty = [folder for folder in folders if printable(folder.name) not in speakers]
         if empty:
-            log.warning("%s: left out folders without usable audio: %s", self._base, named_paths(empty))
+            # Without any of their own: a link to another speaker's folder is followed once.
+            log.warning("%s: left out folders without usable audio of their own: %s", self._base, named_paths(empty))
         if len(speakers) < 2:
             who = f"only one speaker ({', '.join(speakers)})" if speakers else "no speaker"
             raise InputError(
