@@ -264,6 +264,7 @@ def test_a_terminal_that_goes_away_ends_a_run_in_order(speech_folder, tmp_path):
     arguments = ["data=folder", f"data.root={speech_folder}", "run_dir=run", *TINY, "trainer.max_steps=1000000"]
     process, terminal = pty.fork()  # the child leads the terminal's session
     if process == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
         os.chdir(tmp_path)
         os.execv(sys.executable, [sys.executable, str(ROOT / "train.py"), *arguments])
     log = tmp_path / "run/train.log"

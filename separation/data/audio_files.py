@@ -10,60 +10,18 @@ from separation.runs.paths import printable
 
 log = logging.getLogger(__name__)
 
-LIBSNDFILE_SUFFIXES = frozenset(
-    [
-        ".wav",
-        ".wave",
-        ".bwf",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".mp3",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".opus",
-        ".w64",
-        ".rf64",
-        ".au",
-        ".snd",
-        ".caf",
-        ".sph",
-        ".nist",
-        ".voc",
-    ]
-)
-PYAV_SUFFIXES = frozenset(
-    [".m4a", ".m4b", ".aac", ".webm", ".wv", ".wma", ".mka", ".3gp", ".amr", ".ac3", ".mp2", ".ape", ".tta"]
+_LIBSNDFILE = ".wav .wave .bwf .flac .ogg .oga .mp3 .aif .aiff .aifc .opus .w64 .rf64 .au .snd .caf .sph .nist .voc"
+_PYAV = ".m4a .m4b .aac .webm .wv .wma .mka .3gp .amr .ac3 .mp2 .ape .tta"
+_OTHER = ".wv1 .wv2 .raw .pcm .vox .gsm .mpc .dsf .dff .ra .rm .mp4 .mov .mkv .avi .mxf .aax"
+LIBSNDFILE_SUFFIXES, PYAV_SUFFIXES, OTHER_SUFFIXES = (
+    frozenset(names.split()) for names in (_LIBSNDFILE, _PYAV, _OTHER)
 )
 AUDIO_SUFFIXES = LIBSNDFILE_SUFFIXES | PYAV_SUFFIXES
-OTHER_SUFFIXES = frozenset(
-    [
-        ".wv1",
-        ".wv2",
-        ".raw",
-        ".pcm",
-        ".vox",
-        ".gsm",
-        ".mpc",
-        ".dsf",
-        ".dff",
-        ".ra",
-        ".rm",
-        ".mp4",
-        ".mov",
-        ".mkv",
-        ".avi",
-        ".mxf",
-        ".aax",
-    ]
-)
-"""Audio and video that isn't read here (WSJ0's .wv1 is compressed by shorten), beside what the system knows."""
+"""OTHER_SUFFIXES: audio and video that isn't read here (WSJ0's .wv1 is compressed by shorten), beside what the system
+knows."""
 
-NOT_PEOPLES = frozenset(
-    {"$RECYCLE.BIN", "RECYCLER", "#recycle", "@Recycle", "@eaDir", "Trash", "__MACOSX", "__pycache__", "lost+found"}
-    | {"System Volume Information"}
-)
+_SYSTEMS = "$RECYCLE.BIN RECYCLER #recycle @Recycle @eaDir Trash __MACOSX __pycache__ lost+found"
+NOT_PEOPLES = frozenset([*_SYSTEMS.split(), "System Volume Information"])
 """Folders that systems make: trash, previews, halves of files of other systems."""
 CACHE_MARKER = "CACHEDIR.TAG"
 """A folder that holds it is a cache (bford.info/cachedir)."""
