@@ -6,6 +6,14 @@ import pytest
 from separation.training.interruption import Interrupted, Interruption
 
 
+@pytest.fixture(autouse=True)
+def terminal():
+    """The tests may run under nohup, which ignores SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_counts_at_once(number):
     interruption = Interruption()

@@ -4,10 +4,10 @@ import torch
 
 from separation.compat import nussl
 from separation.errors import InputError
-from separation.evaluation.metrics import si_sdr
 from separation.evaluation.oracles import ORACLES
 from separation.model.features import Stft, features
 from separation.model.networks import mask_inference
+from separation.model.scores import si_sdr
 from separation.model.separators import KMeansSeparator, MaskSeparator, apply_masks, separate
 
 STFT = Stft()

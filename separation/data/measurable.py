@@ -94,7 +94,8 @@ class ScoredParts:
     def _active_power(self, utterance: Utterance) -> float:
         if utterance.name not in self._active:
             store = self.mixtures.store
-            samples = store.read(utterance, 0, utterance.num_samples)
+            samples = np.empty(utterance.num_samples, dtype=np.float32)
+            store.read_into(samples, utterance, 0)
             self._active[utterance.name] = active_power(frame_powers(samples - samples.mean(), store.sample_rate))
         return self._active[utterance.name]
 
