@@ -74,6 +74,7 @@ def test_from_run_folders_to_a_figure(make_run, tmp_path):
             shutil.copytree(made, tmp_path / f"runs/p{p}_{seed}")
     rows = collect_validation([tmp_path / "runs"])
     assert len(rows) == 8  # four runs of two epochs
+    assert not rows["command"].str.contains("/").any()  # nobody's folders
     assert (
         run_program(*STUDIES, "collect", "--validation", tmp_path / "runs", tmp_path / "v.csv", cwd=tmp_path).returncode
         == 0

@@ -17,6 +17,7 @@ from separation.studies.run_table import (
     check_cells,
     choices_and_settings,
     damaged,
+    origin,
     read_log,
     read_table,
     typed,
@@ -44,8 +45,7 @@ def collect_validation(folders: Sequence[Path]) -> pd.DataFrame:
             epochs = read_log(run.epochs)
             if any(not epoch.get("valid/si_sdr") for epoch in epochs):
                 raise InputError(f"{run.path}: its validation has no SI-SDR; train again with trainer.num_scored=50")
-            origin = {name: str(summary["provenance"][name]) for name in PROVENANCE}
-            cells = {**choices_and_settings(run.load_config()), **origin}
+            cells = {**choices_and_settings(run.load_config()), **origin(summary["provenance"])}
             check_cells(cells)
             rows += [
                 {

@@ -181,7 +181,7 @@ def _row(run: RunFolder) -> dict[str, str] | None:
         return None
     config = run.load_config()
     try:
-        cells = {**choices_and_settings(config), **_results(run, summary), **_provenance(summary["provenance"])}
+        cells = {**choices_and_settings(config), **_results(run, summary), **origin(summary["provenance"])}
         check_cells(cells)
         return cells
     except DAMAGE as error:
@@ -254,6 +254,7 @@ def _results(run: RunFolder, summary: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _provenance(origin: dict[str, Any]) -> dict[str, str]:
-    command = re.sub(r"(?<==)\S*/", "", origin["command"])  # of paths only the last part
-    return {**{name: str(origin[name]) for name in PROVENANCE}, "command": command}
+def origin(provenance: dict[str, Any]) -> dict[str, str]:
+    """Where a run comes from; of paths in its command only the last part."""
+    command = re.sub(r"(?<==)\S*/", "", provenance["command"])
+    return {**{name: str(provenance[name]) for name in PROVENANCE}, "command": command}
