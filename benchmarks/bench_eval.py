@@ -24,17 +24,17 @@ from separation.app.settings import run_config, run_data, run_folder
 from separation.compat import nussl
 from separation.data.mixtures import Batch, MixtureList
 from separation.evaluation.bss_eval import bss_eval
+from separation.evaluation.bss_eval_by_museval import bss_eval_by_museval
 from separation.evaluation.evaluator import (
     ModelEstimator,
     si_sdr_by_museval,
     si_sdr_by_torch,
     write_audio,
 )
-from separation.evaluation.metrics import bss_eval_by_museval
 from separation.evaluation.oracles import ORACLES, OracleEstimator
 from separation.model.assignment import reorder
-from separation.model.scores import best_permutation, si_sdr
 from separation.model.separators import KMeansSeparator, TrainedModel
+from separation.model.si_sdr import best_permutation, si_sdr
 from separation.runs.summaries import table
 
 BATCH = 16

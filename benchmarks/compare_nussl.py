@@ -29,8 +29,8 @@ from separation.evaluation.oracles import OracleEstimator
 from separation.model.assignment import reorder
 from separation.model.clustering import kmeans, nearest, squared_distances
 from separation.model.features import audible
-from separation.model.scores import best_permutation, si_sdr
 from separation.model.separators import KMeansSeparator, TrainedModel
+from separation.model.si_sdr import best_permutation, si_sdr
 from separation.runs.summaries import table
 
 ORACLES = {"ideal_binary": ("IdealBinaryMask", {}), "ideal_ratio": ("IdealRatioMask", {"approach": "msa"})}

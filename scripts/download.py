@@ -13,8 +13,8 @@ import sys
 from omegaconf import DictConfig, ListConfig
 
 from separation.app.command import entry_point
+from separation.app.literal_paths import literal
 from separation.app.settings import CONF, compose_config
-from separation.app.typed import literal
 from separation.data.download import Archive, install
 from separation.data.published_archives import CORPORA, PublishedCorpus
 from separation.errors import InputError, check_choice, check_flag

@@ -14,8 +14,8 @@ from separation.app.assembly import load_model
 from separation.app.nussl_export import export
 from separation.app.settings import run_config
 from separation.compat import nussl
-from separation.model.scores import si_sdr
 from separation.model.separators import KMeansSeparator, separate
+from separation.model.si_sdr import si_sdr
 from separation.runs.run_folder import RunFolder
 
 TRAINED = ["model.hidden_size=16", "trainer.max_steps=80", "data.num_train=160", "trainer.excerpt_frames=50"]

@@ -4,8 +4,8 @@ import scipy.signal
 import torch
 
 from separation.evaluation.bss_eval import bss_eval
-from separation.evaluation.metrics import bss_eval_by_museval
-from separation.model.scores import best_permutation, si_sdr
+from separation.evaluation.bss_eval_by_museval import bss_eval_by_museval
+from separation.model.si_sdr import best_permutation, si_sdr
 
 
 def signals(*shape: int) -> torch.Tensor:

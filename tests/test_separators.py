@@ -7,8 +7,8 @@ from separation.errors import InputError
 from separation.evaluation.oracles import ORACLES
 from separation.model.features import Stft, features
 from separation.model.networks import mask_inference
-from separation.model.scores import si_sdr
 from separation.model.separators import KMeansSeparator, MaskSeparator, apply_masks, separate
+from separation.model.si_sdr import si_sdr
 
 STFT = Stft()
 

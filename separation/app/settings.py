@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from separation.app.assembly import build_corpus, build_data
-from separation.app.typed import literal, with_keys
+from separation.app.literal_paths import literal, with_keys
 from separation.data.corpora.corpus import Corpus
 from separation.data.corpora.file_corpus import named
 from separation.data.mixtures import Data

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 from separation.app import command
 from separation.app.assembly import build, build_parts, set_threads
 from separation.app.evaluate import score_run
+from separation.app.literal_paths import literal
 from separation.app.settings import CONF, hinted, note_choices
-from separation.app.typed import literal
 from separation.data.check.findings import fast_check
 from separation.model.networks import num_parameters
 from separation.runs.atomic_files import check_writable

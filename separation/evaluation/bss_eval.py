@@ -9,8 +9,8 @@ import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from separation.evaluation.metrics import BssEval, bss_eval_by_museval, score_what_is_there
-from separation.model.scores import LIMIT_DB
+from separation.evaluation.bss_eval_by_museval import BssEval, bss_eval_by_museval, score_what_is_there
+from separation.model.si_sdr import LIMIT_DB
 
 
 def bss_eval(estimates: np.ndarray, references: np.ndarray, num_taps: int = 512) -> BssEval:

@@ -19,16 +19,16 @@ from tqdm import tqdm
 
 from separation.data import audio
 from separation.data.corpora.file_corpus import named
-from separation.data.measurable import ScoredParts
 from separation.data.mixtures import Batch, MixtureList
+from separation.data.scored_parts import ScoredParts
 from separation.errors import InputError, check_choice, check_count, check_flag
-from separation.evaluation import metrics
 from separation.evaluation.bss_eval import bss_eval
+from separation.evaluation.bss_eval_by_museval import BssEval, bss_eval_by_museval
 from separation.evaluation.oracles import ORACLES, OracleEstimator
 from separation.model.assignment import reorder
 from separation.model.features import Stft
-from separation.model.scores import best_permutation, si_sdr
 from separation.model.separators import Separator, separate
+from separation.model.si_sdr import best_permutation, si_sdr
 from separation.runs import atomic_files
 from separation.runs.untrusted_files import check_links
 from separation.training.processes import Processes
@@ -70,7 +70,7 @@ class EvaluationSettings:
 def si_sdr_by_museval(estimates: Tensor, references: Tensor, num_samples: Tensor) -> np.ndarray:
     """SI-SDR in dB, shape (batch, source), by museval's one-tap BSS Eval."""
     scores = [
-        metrics.bss_eval_by_museval(estimate[:, :length].numpy(), reference[:, :length].numpy(), num_taps=1).sdr
+        bss_eval_by_museval(estimate[:, :length].numpy(), reference[:, :length].numpy(), num_taps=1).sdr
         for estimate, reference, length in zip(estimates, references, num_samples.tolist(), strict=True)
     ]
     return np.stack(scores)
@@ -91,8 +91,8 @@ SI_SDR: dict[str, Callable[[Tensor, Tensor, Tensor], np.ndarray]] = {
     "museval": si_sdr_by_museval,
     "torch": si_sdr_by_torch,
 }
-BSS_EVAL: dict[str, Callable[[np.ndarray, np.ndarray, int], metrics.BssEval]] = {
-    "museval": metrics.bss_eval_by_museval,
+BSS_EVAL: dict[str, Callable[[np.ndarray, np.ndarray, int], BssEval]] = {
+    "museval": bss_eval_by_museval,
     "torch": bss_eval,
 }
 

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from gradclip import ClipResult
 from separation.data.corpora.file_corpus import named
-from separation.data.measurable import ScoredParts
 from separation.data.mixtures import Batch
+from separation.data.scored_parts import ScoredParts
 from separation.errors import InputError, check_count, check_flag, check_number
 from separation.model.assignment import reorder
-from separation.model.scores import best_permutation, si_sdr
 from separation.model.separators import separate
+from separation.model.si_sdr import best_permutation, si_sdr
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
 from separation.training.attached_step import AttachedStep, needs_attachment

@@ -16,7 +16,9 @@ from separation.data import audio
 from separation.data.corpora import file_corpus
 from separation.data.corpora.catalogue import PlainCorpus
 from separation.data.corpora.corpus import Corpus, ListedMixture
-from separation.data.measurable import (
+from separation.data.mixtures import MixtureList
+from separation.data.sample_store import SampleStore
+from separation.data.scored_parts import (
     FRAME_SECONDS,
     SHIFT_SECONDS,
     ScoredParts,
@@ -24,8 +26,6 @@ from separation.data.measurable import (
     correlations,
     frame_powers,
 )
-from separation.data.mixtures import MixtureList
-from separation.data.sample_store import SampleStore
 from separation.data.utterances import Utterance
 from separation.errors import InputError
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from separation import compat
-from separation.model.scores import LIMIT_DB
+from separation.model.si_sdr import LIMIT_DB
 
 
 class BssEval(NamedTuple):

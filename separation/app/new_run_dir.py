@@ -8,7 +8,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from separation.app.typed import literal
+from separation.app.literal_paths import literal
 from separation.runs.run_folder import make_new
 
 

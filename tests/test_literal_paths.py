@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT, TINY, run_program
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from separation.app.literal_paths import literal, with_keys
 from separation.app.settings import compose_config
-from separation.app.typed import literal, with_keys
 from separation.errors import InputError
 
 NAMES = [

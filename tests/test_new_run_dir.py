@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from separation.app.command import folder_name
-from separation.app.run_dirs import NewRunDir
+from separation.app.new_run_dir import NewRunDir
 from separation.app.settings import CONF
 from separation.runs.run_folder import make_new
 
