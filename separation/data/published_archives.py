@@ -36,30 +36,21 @@ LIBRI2MIX = {  # as git names the files of this commit
     "dev-clean": "6d8f1058b9235f4606f591ad8dc7632b7e71a390",
     "test-clean": "ea28bb09d4f64e48bccb3649eec25091bd3d49ce",
 }
+
+
+def _of_librispeech(resource: int, subset: str, checksum: str, size: int = 0) -> Archive:
+    """A subset as openslr.org publishes it; all of them unpack into one folder."""
+    address = f"https://www.openslr.org/resources/{resource}/{subset}.tar.gz"
+    return Archive(address, f"LibriSpeech/{subset}", f"LibriSpeech/{subset}", checksum, size)
+
+
 CORPORA = {
     "librispeech": PublishedCorpus(
-        {
-            subset: Archive(
-                f"https://www.openslr.org/resources/12/{subset}.tar.gz",
-                target=f"LibriSpeech/{subset}",
-                inner=f"LibriSpeech/{subset}",
-                checksum=f"sha256:{digest}",
-                size=size,
-            )
-            for subset, (digest, size) in LIBRISPEECH.items()
-        },
+        {name: _of_librispeech(12, name, f"sha256:{digest}", size) for name, (digest, size) in LIBRISPEECH.items()},
         needed=("train-clean-100", "test-clean"),
     ),
     "mini_librispeech": PublishedCorpus(
-        {
-            subset: Archive(
-                f"https://www.openslr.org/resources/31/{subset}.tar.gz",
-                target=f"LibriSpeech/{subset}",
-                inner=f"LibriSpeech/{subset}",
-                checksum=f"md5:{digest}",
-            )
-            for subset, digest in MINI_LIBRISPEECH.items()
-        }
+        {name: _of_librispeech(31, name, f"md5:{digest}") for name, digest in MINI_LIBRISPEECH.items()}
     ),
     "vctk": PublishedCorpus(
         {

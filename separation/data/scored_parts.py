@@ -100,6 +100,11 @@ class ScoredParts:
         return self._active[utterance.name]
 
 
+def in_words(problems: dict[int, str]) -> str:
+    """What `ScoredParts.problems` found in a mixture, each reason once; empty where it found nothing."""
+    return "; ".join(dict.fromkeys(problems.values()))
+
+
 def correlations(sources: np.ndarray, reach: int = 0) -> Iterator[tuple[int, int, float]]:
     """Pearson's correlation of every pair of sources, shape (source, time); 0 where one is silent.
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from separation.data import audio
 from separation.data.corpora.file_corpus import named
 from separation.data.mixtures import Batch, MixtureList
-from separation.data.scored_parts import ScoredParts
+from separation.data.scored_parts import ScoredParts, in_words
 from separation.errors import InputError, check_choice, check_count, check_flag
 from separation.evaluation.bss_eval import bss_eval
 from separation.evaluation.bss_eval_by_museval import BssEval, bss_eval_by_museval
@@ -159,7 +159,7 @@ class Evaluator:
                     found = parts.problems(batch.sources[i, :, : int(batch.num_samples[i])].numpy(), index)
                     for source in found:
                         group[source] = {k: math.nan if isinstance(v, float) else v for k, v in group[source].items()}
-                    if reason := "; ".join(dict.fromkeys(found.values())) or _undefined(group):
+                    if reason := in_words(found) or _undefined(group):
                         problems[index] = f"{batch.names[i]}: {reason}"
                 bar.update(len(indices))
         together = {index: group for part in self.processes.gather(rows) for index, group in part.items()}

@@ -19,12 +19,20 @@ from separation.studies.strategies import Strategies
 from separation.studies.table1 import Table1
 from separation.studies.table_formats import FORMATS
 
-STUDIES: dict[str, tuple[Any, str]] = {
-    "gains": (Gains, "when AutoClip's gain appears: validation over steps (recipes/paper/real_speech.sh)"),
-    "table1": (Table1, "Table 1 of the paper: percentiles by losses (recipes/paper/table1.sh)"),
-    "strategies": (Strategies, "clipping strategies beside no clipping and AutoClip (recipes/clipping/compare.sh)"),
-    "scales": (Scales, "strategies where the loss has other units (recipes/clipping/scale.sh)"),
-    "conditions": (Conditions, "strategies by training condition (recipes/paper/conditions.sh)"),
+STUDIES: dict[str, tuple[Any, Any, str]] = {
+    "gains": (
+        load_validation,
+        Gains,
+        "when AutoClip's gain appears: validation over steps (recipes/paper/real_speech.sh)",
+    ),
+    "table1": (load_runs, Table1, "Table 1 of the paper: percentiles by losses (recipes/paper/table1.sh)"),
+    "strategies": (
+        load_runs,
+        Strategies,
+        "clipping strategies beside no clipping and AutoClip (recipes/clipping/compare.sh)",
+    ),
+    "scales": (load_runs, Scales, "strategies where the loss has other units (recipes/clipping/scale.sh)"),
+    "conditions": (load_runs, Conditions, "strategies by training condition (recipes/paper/conditions.sh)"),
 }
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -33,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     program = argparse.ArgumentParser("python -m separation.studies", description="Tables and figures over many runs.")
     commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (_, purpose) in STUDIES.items():
+    for name, (*_, purpose) in STUDIES.items():
         command = commands.add_parser(name, help=purpose, description=f"Prints {purpose}.")
         command.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folder of runs, or table (.csv)")
         command.add_argument("--mixed", action="store_true", help="take runs that differ, and say in what they do")
@@ -72,8 +80,8 @@ def study(name: str, paths: list[Path], mixed: bool, output: Path | None) -> Non
     """Prints a study's report; writes its figure or table where there is an output."""
     if output and (output in paths or output.suffix not in (*PICTURES, *FORMATS)):
         raise InputError(f"--output {output}: expected a new file with suffix {', '.join((*PICTURES, *FORMATS))}")
-    load = load_validation if name == "gains" else load_runs
-    result = STUDIES[name][0](load(paths), mixed)
+    load, make, _ = STUDIES[name]
+    result = make(load(paths), mixed)
     report = result.report()
     print(report)
     if output and output.suffix in PICTURES:

@@ -17,7 +17,7 @@ from torch import Tensor
 from gradclip import ClipResult
 from separation.data.corpora.file_corpus import named
 from separation.data.mixtures import Batch
-from separation.data.scored_parts import ScoredParts
+from separation.data.scored_parts import ScoredParts, in_words
 from separation.errors import InputError, check_count, check_flag, check_number
 from separation.model.assignment import reorder
 from separation.model.separators import separate
@@ -275,7 +275,7 @@ class _Run:
             batch = mixtures.whole([index])
             problems = scored_parts.problems(batch.sources[0].numpy(), index)
             kept += [] if problems else [index]
-            left_out += [f"{batch.names[0]}: {reason}" for reason in dict.fromkeys(problems.values())]
+            left_out += [f"{batch.names[0]}: {in_words(problems)}"] if problems else []
         if left_out:
             log.warning("valid: no SI-SDR of %d of %d mixtures: %s", count - len(kept), count, named(left_out))
         return kept

@@ -25,6 +25,7 @@ from separation.data.scored_parts import (
     active_power,
     correlations,
     frame_powers,
+    in_words,
 )
 from separation.data.utterances import Utterance
 from separation.errors import InputError
@@ -205,8 +206,8 @@ def scored_parts(mixtures: MixtureList) -> Iterator[Scored]:
         sources = batch.sources[0].numpy()
         reach = round(SHIFT_SECONDS * mixtures.store.sample_rate)
         correlation = max(abs(value) for *_, value in correlations(sources, reach))
-        problems = dict.fromkeys(parts.problems(sources, index).values())
-        yield Scored(batch.names[0], parts.levels(sources, index), correlation, "; ".join(problems))
+        problem = in_words(parts.problems(sources, index))
+        yield Scored(batch.names[0], parts.levels(sources, index), correlation, problem)
 
 
 def offset(samples: np.ndarray) -> float:

@@ -19,8 +19,8 @@ QUANTITIES = {
     "level_db": "level [dB of full scale]",
     "noise_floor_db": "noise floor [dB of the speech]",
     "level_difference_db": "level difference [dB]",
-    "scored_level_db": "loudest frame [dB of its recording]",
-    "correlation": "correlation of sources",
+    "scored_level_db": "loudest 0.1 s [dB of its recording]",
+    "correlation": "largest correlation within 0.1 s",
 }
 TITLES = {
     "length_s": "Length of recordings",
