@@ -20,7 +20,7 @@ AUDIBLE = 1e-3
 CANCELLED = 1e-2
 """Of the channels' power: what is left in their mean of channels with opposite signs is their noise."""
 OFFSET = 0.05
-"""Of the RMS without it: a smaller offset costs no separator a tenth of a dB (measured with ideal masks)."""
+"""Of the RMS without it: a smaller one, as the mean of clean speech has, stays."""
 
 Decoder = Callable[[Path], tuple[np.ndarray, int]]
 """A file to samples of shape (time, channel) and their rate."""
@@ -66,7 +66,7 @@ def trim(samples: np.ndarray) -> np.ndarray:
 
 def remove_offset(samples: np.ndarray) -> np.ndarray:
     """Without a microphone's offset, shape (time,): it is no speech, but counts in levels and scores. One that is too
-    small to matter stays, as the mean of speech is never quite zero."""
+    small to matter stays."""
     mean = samples.mean(dtype=np.float64)
     return samples - np.float32(mean) if abs(mean) > OFFSET * samples.std(dtype=np.float64) else samples
 

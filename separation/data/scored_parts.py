@@ -14,15 +14,15 @@ FRAME_SECONDS = 0.032
 ACTIVE_DB = 40.0
 """A frame is active if it lies within so much of the loudest."""
 SILENT_DB = -20.0
-"""A source that lies so far below its recording's active level is silent, or room noise. Of 2,200 drawn mixtures of
-digits, of read sentences and of synthetic voices none has less than +3 dB."""
+"""A source that lies so far below its recording's active level is silent, or room noise. Of 2,700 drawn mixtures of
+digits, of read sentences and of synthetic voices none has less than +3 dB (docs/data.md)."""
 INAUDIBLE_DB = -40.0
-"""So is one that lies so far below the mixture's loudest source. Of the same 2,200 none has less than -11 dB."""
+"""So is one that lies so far below the mixture's loudest source."""
 LOUD_FRAMES = 3
 """A source is as loud as it is in so many frames, a tenth of a second: a click is no speech."""
 SAME, SHIFT_SECONDS = 0.5, 0.1
 """Sources with a higher correlation, of either sign, with up to such a shift (codecs make one), are one signal. Of the
-same 2,200 none has more than 0.12."""
+same 2,700 none has more than 0.14."""
 
 
 def frame_powers(samples: np.ndarray, sample_rate: int) -> np.ndarray:

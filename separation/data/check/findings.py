@@ -23,8 +23,7 @@ FAST = 20
 SILENT_DB = -60.0
 """In dB of full scale: a recording below is nearly silent."""
 OFFSET, LARGEST_OFFSET = 0.1, 0.2
-"""Of the RMS: from the first on, an offset is worth a remark (a tenth costs ideal binary masks 0.4 dB, a fifth 1.3 dB);
-beyond the second, scores are wrong."""
+"""Of the RMS: from the first on, an offset is worth a remark; beyond the second, scores are of the offset too."""
 NOISY_DB = -25.0
 """Speech is noisy if the median of its recordings' noise floors lies above. FSDD's median is -29 dB, although
 its digits follow each other without pauses; the demo's voices, synthetic and fluent, have -25 dB without any noise. So
