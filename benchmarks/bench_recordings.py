@@ -1,6 +1,6 @@
 """Long recordings: `python benchmarks/bench_recordings.py run=RUN_DIR [recordings=10] [minutes=60] [output=F.json]`.
 
-Two test speakers talk at once, utterance by utterance, with pauses of 1 to 20 s of noise between: SI-SDR of each mixture
+Two test speakers talk at once, utterance by utterance, with noise of 1 to 20 s between: SI-SDR of each mixture
 when the recording is separated as a whole (one order of the voices for all of it), beside that when each is separated
 by itself. Then separate.py on so many minutes of 44.1 kHz stereo: peak memory, and CPU time by the recording's.
 """
@@ -115,7 +115,7 @@ def separate_hours(run: RunFolder, folder: Path, minutes: float) -> dict[str, fl
     """Peak memory and CPU time of separate.py on one thread."""
     command = [
         sys.executable,
-        ROOT / "separate.py",
+        str(ROOT / "separate.py"),
         f"run={run.path}",
         f"input={folder}/long.wav",
         f"output={folder}/out",

@@ -112,3 +112,24 @@ def test_autoclip_beside_its_authors_code(speech_folder, tmp_path):
     without, published = results["without epsilon"], results["as published"]
     assert without["same_bits"] and without["parameters"] == 0 and without["threshold"] < 1e-14
     assert not published["same_bits"] and published["parameters"] > 1e-4 and published["threshold"] > 1e-5
+
+
+@pytest.mark.slow
+def test_long_recordings_beside_their_parts(make_run, tmp_path):
+    output = tmp_path / "recordings.json"
+    settings = [
+        "recordings=1",
+        "utterances=2",
+        "noise=[1e-4]",
+        "segment_seconds=10",
+        "overlap_seconds=2",
+        "minutes=0.1",
+    ]
+    run = make_run()
+    result = run_program("benchmarks/bench_recordings.py", f"run={run}", *settings, f"output={output}", cwd=run.parent)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(output.read_text())
+    scores = results["joins"]["0.0001"]
+    # One order of the voices can't be better than each part's own; of one recording the mean is the worst.
+    assert scores["whole"] == scores["worst_whole"] and abs(scores["whole"] - scores["one_by_one"]) < 3
+    assert 50 < results["memory"]["peak_megabytes"] < 1000 and results["memory"]["cpu_by_duration"] > 0
