@@ -75,3 +75,12 @@ def test_a_click_sets_no_level():
 def test_silence_keeps_its_level():
     assert level_gains(np.zeros(500, dtype=np.float32), RATE, 0.07).tolist() == [1.0] * 500
     assert level_gains(np.ones(1, dtype=np.float32), RATE, 0.07).tolist() == pytest.approx([0.07])
+
+
+@pytest.mark.filterwarnings("error")
+def test_silence_after_loud_speech_has_a_level():
+    """A running mean rounds to less than zero there, of which there is no logarithm."""
+    power = np.concatenate([np.full(400, 1e3), np.zeros(400), np.full(400, 1e-3), np.zeros(400)]).astype(np.float32)
+    for seed in range(20):
+        noisy = power * np.random.default_rng(seed).uniform(0.1, 10, len(power)).astype(np.float32)
+        assert np.isfinite(level_gains(noisy, 125.0, 0.05)).all()

@@ -55,7 +55,8 @@ def level_gains(power: np.ndarray, frame_rate: float, rms: float) -> np.ndarray:
     """
     half = max(1, round(LEVEL_SECONDS * frame_rate / 2))
     # Of syllables; the median of some seconds then hardly depends on clicks and on the pauses between words.
-    level = 10 * np.log10(uniform_filter1d(power, max(1, round(SYLLABLE * frame_rate))) + np.finfo(np.float32).tiny)
+    mean = uniform_filter1d(power, max(1, round(SYLLABLE * frame_rate))).clip(min=0)  # its running sum may round below
+    level = 10 * np.log10(mean + np.finfo(np.float32).tiny)
     median = np.pad(median_filter(level, 2 * half + 1, mode="reflect"), half, mode="edge")
     before, after = median[: len(power)], median[2 * half :]
     borders = []
