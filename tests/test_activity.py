@@ -80,7 +80,7 @@ def test_silence_keeps_its_level():
 @pytest.mark.filterwarnings("error")
 def test_silence_after_loud_speech_has_a_level():
     """A running mean rounds to less than zero there, of which there is no logarithm."""
-    power = np.concatenate([np.full(400, 1e3), np.zeros(400), np.full(400, 1e-3), np.zeros(400)]).astype(np.float32)
+    power = np.concatenate([np.full(400, 1e3), np.zeros(400), np.full(400, 1e-3), np.zeros(400)])
     for seed in range(20):
-        noisy = power * np.random.default_rng(seed).uniform(0.1, 10, len(power)).astype(np.float32)
+        noisy = power * np.random.default_rng(seed).uniform(0.1, 10, len(power))
         assert np.isfinite(level_gains(noisy, 125.0, 0.05)).all()
