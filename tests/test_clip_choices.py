@@ -42,7 +42,7 @@ def test_a_choice_has_its_classs_arguments_and_defaults(choice):
 
 def test_mappings_and_lists_reach_the_clipper():
     config = compose_config("config", ["clip.groups={biases: ['*.bias'], rest: ['*']}"])
-    assert build(config, "clip").state_dict()["groups"] == {"biases": ["*.bias"], "rest": ["*"]}
+    assert build(config, "clip").groups == {"biases": ["*.bias"], "rest": ["*"]}
     config = compose_config("config", ["clip=agc", "clip.exclude=['encoder.*']", "clip.transposed=['mask.weight']"])
     clipper = build(config, "clip")
     assert (clipper.exclude, clipper.transposed) == (["encoder.*"], ["mask.weight"])

@@ -24,8 +24,8 @@ CPU = torch.device("cpu")
 def state(parts: TrainingParts) -> list[torch.Tensor]:
     """Copies of everything that a step changes."""
     optimizer = [value for entry in parts.optimizer.state.values() for value in entry.values()]
-    clipper = parts.clipper.state_dict()["history"]
-    return [tensor.clone() for tensor in [*parts.network.state_dict().values(), *optimizer, *clipper.values()]]
+    clipper = torch.tensor(parts.clipper.history)
+    return [tensor.clone() for tensor in [*parts.network.state_dict().values(), *optimizer, clipper]]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])

@@ -251,12 +251,13 @@ HARMLESS = {
         ("progress", name): lambda value: type(value) is int and 0 <= value <= 2
         for name in ("validated", "counted", "clipped", "skipped")
     },
-    ("clipper", "p"): lambda value: type(value) in (int, float) and 0 <= value <= 100,
     ("clipper", "nonfinite_steps"): lambda value: type(value) is int and value >= 0,
-    ("clipper", "history"): lambda value: value == {},
+    ("clipper", "finite_steps"): lambda value: type(value) is int and value >= 1,
+    ("clipper", "clipped_steps"): lambda value: type(value) is int and 0 <= value <= 2,
+    ("clipper", "history"): lambda value: value in ({}, ()),
 }
 """What other values may stand in a state: any that a run could have come to; ..."""
-EXAMPLES = {**dict.fromkeys(("best_loss", "seconds", "loss_sum"), 1.5), "step": 3, "clipped": 2, "history": {}}
+EXAMPLES = {**dict.fromkeys(("best_loss", "seconds", "loss_sum"), 1.5), "step": 3, "clipped": 2, "history": ()}
 """... and examples of them, where 1 is none."""
 
 

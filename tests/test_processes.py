@@ -63,7 +63,7 @@ def test_one_two_and_four_processes_take_the_same_steps(speech_folder, tmp_path)
         for state in states[count][1:]:  # the ranks agree bit for bit
             for name, value in state["network"].items():
                 assert torch.equal(value, states[count][0]["network"][name]), name
-            assert torch.equal(state["clipper"]["history"]["all"], states[count][0]["clipper"]["history"]["all"])
+            assert str(state["clipper"]) == str(states[count][0]["clipper"])
         running = "separation_model.layers.normalization.batch_norm.running_var"
         torch.testing.assert_close(states[count][0]["network"][running], states[1][0]["network"][running])
 

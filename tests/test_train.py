@@ -33,7 +33,7 @@ def test_a_run_folder_holds_everything_under_its_fixed_name(make_run):
     assert [row["step"] for row in epochs] == ["2", "3"]
     state = checkpoint.load(run / "checkpoints/last.pt", torch.device("cpu"))
     assert (state["progress"]["step"], state["progress"]["validated"]) == (3, 3)
-    history = state["clipper"]["history"]["all"].tolist()
+    history = dict(state["clipper"]["history"])["all"].tolist()
     assert history == [float(row["train/grad_norm"]) for row in steps]
 
 

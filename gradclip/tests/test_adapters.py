@@ -54,7 +54,7 @@ def autoclip() -> AutoClip:
 
 
 def history(clipper: Clipper) -> list[float]:
-    return clipper.state_dict()["history"]["all"].tolist()
+    return list(clipper.history["all"])
 
 
 @pytest.fixture(scope="module")

@@ -169,7 +169,7 @@ def test_names_come_from_the_optimizer_or_from_the_caller():
         clipper = make("adagc")
         clipper.attach(optimizer, names)
         optimizer.step()
-        assert set(clipper.state_dict()["gamma"]) == {name for name, _ in parameters}
+        assert set(dict(clipper.state_dict()["gamma"])) == {name for name, _ in parameters}
     unnamed = torch.optim.SGD([parameter for _, parameter in parameters], lr=0.1)
     attachment = make("adagc").attach(unnamed)
     with pytest.raises(ValueError, match=r"AdaGC works tensor by tensor and needs names; pass model.named_parameters"):
@@ -213,7 +213,7 @@ def test_a_step_without_gradients_is_none():
     optimizer = optimizer_for(parameters, "SGD", {"lr": 0.1})
     attachment = AutoClip().attach(optimizer)
     optimizer.step()
-    assert attachment.result.grad_norm == 0 and attachment.clipper.state_dict()["history"] == {}
+    assert attachment.result.grad_norm == 0 and len(attachment.clipper.history) == 0
 
 
 def test_a_skipped_first_step_under_fused_momentum():

@@ -17,7 +17,7 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     names = {"batches": [(torch.randn(4, 8), torch.randn(4, 1)) for _ in range(20)]}
     for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):
         exec(block, names)
-    assert len(names["clipper"].state_dict()["history"]["all"]) == 21
+    assert len(names["clipper"].history) == 21
     assert capsys.readouterr().out == f"{names['attachment'].result}\n"
 
 

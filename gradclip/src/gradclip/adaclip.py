@@ -8,7 +8,7 @@ from gradclip.checks import check_decay
 from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
-from gradclip.state import State
+from gradclip.state import State, pairs
 
 
 class AdaClip(TensorClipper):
@@ -55,7 +55,7 @@ class AdaClip(TensorClipper):
         return mean / (1 - self.gamma**steps)
 
     def _state(self) -> dict[str, Any]:
-        return {"means": {name: list(values) for name, values in self._means.items()}}
+        return {"means": pairs(self._means)}
 
     def _restore(self, state: State) -> None:
         self._means = state.rows("means", 2)

@@ -71,7 +71,7 @@ class AdaGC(TensorClipper):
         return ClipResult(norm, math.hypot(*thresholds), grads.coefficient())
 
     def _state(self) -> dict[str, Any]:
-        return {"steps": self._steps, "gamma": {name: [gamma] for name, gamma in self._gamma.items()}}
+        return {"steps": self._steps, "gamma": tuple((name, (gamma,)) for name, gamma in self._gamma.items())}
 
     def _restore(self, state: State) -> None:
         steps, gamma = state.count("steps"), state.rows("gamma", 1)

@@ -7,7 +7,7 @@ from gradclip.checks import check_decay, check_number
 from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
-from gradclip.state import State
+from gradclip.state import State, pairs
 
 
 class AdaGN(TensorClipper):
@@ -56,7 +56,7 @@ class AdaGN(TensorClipper):
         return mean / (1 - self.gamma1**steps) / (root + self.eps) / norm
 
     def _state(self) -> dict[str, Any]:
-        return {"moments": {name: list(values) for name, values in self._moments.items()}}
+        return {"moments": pairs(self._moments)}
 
     def _restore(self, state: State) -> None:
         self._moments = state.rows("moments", 3)

@@ -8,7 +8,7 @@ from torch import Tensor
 from gradclip.checks import check_patterns, check_positive
 from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
-from gradclip.groups import matches, require_matches
+from gradclip.names import matches, require_matches
 from gradclip.result import ClipResult
 
 

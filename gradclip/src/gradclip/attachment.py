@@ -1,17 +1,23 @@
-"""A clipper inside an optimizer's step."""
+"""A clipper inside of an optimizer's step."""
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 from weakref import WeakSet
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
-from gradclip.gradients import Gradients, Parameters, as_list
+from gradclip.attachable import attachable, has_unscaled, running_scaler
+from gradclip.checks import check_patterns
+from gradclip.gradients import Gradients, Parameters, as_list, plain_name
+from gradclip.names import matches, require_matches
 from gradclip.result import ClipResult
+from gradclip.step_changes import StepChanges
 
-MISSING = object()
-"""Stands for an attribute that the optimizer didn't have."""
+Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
+Exclude = Iterable[str | torch.optim.Optimizer]
 
 
 class Strategy(Protocol):
@@ -22,7 +28,7 @@ class Strategy(Protocol):
     on_device: bool
 
     def apply(self, grads: Gradients) -> ClipResult: ...
-    def attached_to(self, optimizer: torch.optim.Optimizer) -> None: ...
+    def attached_to(self, *optimizers: torch.optim.Optimizer) -> None: ...
 
 
 class Attachment:
@@ -32,60 +38,182 @@ class Attachment:
     unscales by itself. A step that is to be left out leaves the optimizer's state and the parameters as they are. A
     fused optimizer multiplies by the coefficient itself (`fold`), which saves a pass over the gradients.
 
+    Several optimizers step in turn. The first to step clips the gradients of all by one norm; a step that is to be left
+    out is left out by all. Where their steps aren't all taken before the next backward pass, each needs a clipper of
+    its own, and an error says so.
+
     Under GradScaler, gradients that overflow are the scaler's business: they are neither recorded nor counted. A copied
     or pickled optimizer has no hooks, so the clipper has to be attached to the copy.
 
     Args:
         clipper: the strategy.
-        optimizer: any optimizer of torch; also one that Accelerate has wrapped.
+        optimizer: any optimizer of torch, or several; also one that Accelerate has wrapped.
         parameters: pairs of name and parameter for strategies that need names; None: as the optimizer has them.
-        fold: as described.
+        exclude: patterns of names, or optimizers among them: their gradients are neither measured nor clipped.
+        fold: as described; only for one optimizer and without exclusions.
 
     Attributes:
         clipper: the strategy.
         result: the last step's; None before the first one.
 
     Raises:
-        TypeError: `optimizer` isn't an optimizer.
-        ValueError: the optimizer has a clipper already, or one of its parameters no name in `parameters`; and in
-            `optimizer.step(closure)`, since the gradients would come after the clipping.
+        TypeError: `optimizer` or `exclude` isn't as described.
+        ValueError: an optimizer has a clipper already or takes steps that run no hooks, or a parameter has no name in
+            `parameters`. In a step: it has a closure, since the gradients would come after the clipping; several
+            optimizers don't step in turn; or GradScaler hasn't unscaled all gradients that are measured.
     """
 
     _attached: ClassVar[WeakSet[torch.optim.Optimizer]] = WeakSet()
 
     def __init__(
-        self, clipper: Strategy, optimizer: torch.optim.Optimizer, parameters: Parameters | None, fold: bool
+        self,
+        clipper: Strategy,
+        optimizer: Optimizers,
+        parameters: Parameters | None = None,
+        exclude: Exclude = (),
+        fold: bool = True,
     ) -> None:
-        optimizer = getattr(optimizer, "optimizer", optimizer)  # Accelerate's wrapper
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
         self.result: ClipResult | None = None
         self.clipper = clipper
-        self._fold = fold
+        self._optimizers = attachable(optimizer)
         self._names = {} if parameters is None else _names(parameters)
-        self._previous: dict[str, object] = {}  # the optimizer's attributes before this step
-        self._dropped: list[tuple[Tensor, Tensor]] = []  # gradients that a skipped step doesn't see
-        self._optimizer = optimizer
-        if optimizer in self._attached:
+        self._excluded_optimizers, self._excluded_names = _excluded(exclude, self._optimizers)
+        self._whole = len(self._optimizers) == 1 and not self._excluded_optimizers and not self._excluded_names
+        self._fold = fold and self._whole
+        self._waiting: dict[torch.optim.Optimizer, list[tuple[Tensor, int]]] = {}  # those that have yet to step
+        if any(each in self._attached for each in self._optimizers):
             raise ValueError("optimizer: it has a clipper already; remove() that attachment, or attach a Chain of both")
         self._parameters()  # raises where a name is missing
-        clipper.attached_to(optimizer)
-        self._attached.add(optimizer)
+        clipper.attached_to(*self._optimizers)
+        self._changes = {each: StepChanges(each) for each in self._optimizers}
+        self._attached.update(self._optimizers)
         self._handles = [
-            optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._after),
+            handle
+            for each in self._optimizers
+            for handle in (each.register_step_pre_hook(self._before), each.register_step_post_hook(self._after))
         ]
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it hasn't been removed."""
+        return bool(self._handles)
 
     def remove(self) -> None:
         """Ends the clipping in the optimizer's step."""
         for handle in self._handles:
             handle.remove()
-        self._restore()
-        self._attached.discard(self._optimizer)
+        self._handles = []
+        for optimizer, changes in self._changes.items():
+            changes.undo()
+            self._attached.discard(optimizer)
 
-    def _parameters(self) -> list[tuple[str, Tensor]] | list[Tensor]:
-        """What the optimizer steps, with names where there are any."""
-        groups = self._optimizer.param_groups
+    @torch.no_grad()
+    def _before(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._changes[optimizer].undo()  # what a step that raised left behind
+        if kwargs.get("closure") is not None or any(callable(argument) for argument in args[1:]):
+            raise ValueError(
+                "closure: optimizer.step(closure) computes the gradients after an attached clipper has run; call"
+                " clipper.clip_(model.parameters()) at the end of the closure instead of attaching the clipper"
+            )
+        if optimizer in self._waiting:
+            self._go_on(optimizer)
+        else:
+            self._begin(optimizer)
+
+    def _begin(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clips, in the first of the optimizers' steps."""
+        late, self._waiting = self._waiting, {}
+        if late and self.result is not None and self.result.should_step:
+            raise ValueError(self._out_of_turn(next(iter(late)), "was left out"))
+        parameters = self._parameters()
+        if all(parameter.grad is None for _, parameter in parameters):
+            self.result = ClipResult(0.0)  # to torch, too, a step without gradients is none
+            return
+        fused = all(group.get("fused") for group in optimizer.param_groups)
+        grad_scale = getattr(optimizer, "grad_scale", None) if fused else None
+        scaler = None if self._whole else self._require_unscaled(grad_scale)
+        measured = parameters if all(name for name, _ in parameters) else [parameter for _, parameter in parameters]
+        grads = Gradients(measured, grad_scale, self.clipper.needs_max, self.clipper.per_tensor)
+        if not self.clipper.on_device and _overflow(optimizer, scaler, fused, grads):
+            self.result = ClipResult(grads.norm, math.nan, should_step=False)
+        else:
+            self.result = self.clipper.apply(grads)
+            if fused and self._whole:
+                self._tell_fused(optimizer, grads)
+            grads.flush()
+        self._waiting = {
+            other: [(grad, grad._version) for grad in _gradients(other)]
+            for other in self._optimizers
+            if other is not optimizer
+        }
+        self._skip_if_told(optimizer, fused)
+
+    def _go_on(self, optimizer: torch.optim.Optimizer) -> None:
+        """The step of an optimizer whose gradients were clipped in another one's."""
+        clipped, now = self._waiting.pop(optimizer), _gradients(optimizer)
+        same = len(clipped) == len(now) and all(
+            grad is then and grad._version == version for grad, (then, version) in zip(now, clipped, strict=True)
+        )
+        if not same:
+            self._waiting = {}
+            raise ValueError(self._out_of_turn(optimizer, "got other gradients"))
+        self._skip_if_told(optimizer, all(group.get("fused") for group in optimizer.param_groups))
+
+    def _out_of_turn(self, optimizer: torch.optim.Optimizer, fault: str) -> str:
+        return (
+            f"optimizer: the step of {type(optimizer).__name__} (number {self._optimizers.index(optimizer)}) {fault}"
+            " since the step that clipped by one norm for all; optimizers that don't step in turn need a clipper each"
+        )
+
+    def _skip_if_told(self, optimizer: torch.optim.Optimizer, fused: bool) -> None:
+        """Keeps the optimizer from stepping where the clipper says so."""
+        assert self.result is not None
+        if fused and self.clipper.on_device:
+            # The host doesn't know, but a fused optimizer skips where `found_inf` is 1.
+            skip = (~torch.as_tensor(self.result.raw.should_step)).float()
+            already = getattr(optimizer, "found_inf", None)
+            self._changes[optimizer].set_attribute(
+                "found_inf", skip if already is None else torch.maximum(skip, already)
+            )
+        elif not self.result.should_step:
+            self._changes[optimizer].drop_gradients()
+
+    def _tell_fused(self, optimizer: torch.optim.Optimizer, grads: Gradients) -> None:
+        """Leaves the open factor to a fused optimizer, which divides by `grad_scale`."""
+        device, scale, changes = grads.tensors[0].device, grads.grad_scale, self._changes[optimizer]
+        if scale is None and getattr(optimizer, "grad_scale", None) is not None:
+            changes.set_attribute("grad_scale", torch.ones((), device=device))  # the strategy has unscaled them
+        if self._fold and (isinstance(grads.factor, Tensor) or grads.factor != 1.0):
+            factor = torch.as_tensor(grads.factor, dtype=torch.float64, device=device)
+            changes.set_attribute("grad_scale", ((1.0 if scale is None else scale) / factor).float())
+            grads.factor = 1.0
+
+    def _require_unscaled(self, grad_scale: Tensor | None) -> GradScaler | None:
+        """The scaler inside of whose step this is; raises ValueError where gradients that are measured are scaled."""
+        scaler = running_scaler()
+        if grad_scale is not None or (scaler and not all(has_unscaled(scaler, each) for each in self._optimizers)):
+            raise ValueError(
+                "optimizer: its gradients are scaled still; call scaler.unscale_(optimizer) for each optimizer before"
+                " the first scaler.step(optimizer), since the clipper needs one norm over several, or over a part"
+            )
+        return scaler
+
+    def _after(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._changes[optimizer].undo()
+
+    def _parameters(self) -> list[tuple[str, Tensor]]:
+        """What is measured and clipped, with names where there are any and else with ""."""
+        optimizers = [each for each in self._optimizers if each not in self._excluded_optimizers]
+        pairs = [pair for optimizer in optimizers for pair in self._named(optimizer)]
+        if not self._excluded_names:
+            return pairs
+        if not all(name for name, _ in pairs):
+            raise ValueError("exclude: patterns need names; pass parameters=model.named_parameters()")
+        require_matches("exclude", self._excluded_names, [plain_name(name) for name, _ in pairs])
+        return [pair for pair in pairs if not matches(plain_name(pair[0]), self._excluded_names)]
+
+    def _named(self, optimizer: torch.optim.Optimizer) -> list[tuple[str, Tensor]]:
+        groups = optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
         if self._names:
             for position, parameter in enumerate(parameters):
@@ -98,72 +226,21 @@ class Attachment:
         if all("param_names" in group for group in groups):  # made from named parameters
             names = [name for group in groups for name in group["param_names"]]
             return list(zip(names, parameters, strict=True))
-        return parameters
+        return [("", parameter) for parameter in parameters]
 
-    @torch.no_grad()
-    def _before(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._restore()  # what a step that raised left behind
-        if kwargs.get("closure") is not None or any(callable(argument) for argument in args[1:]):
-            raise ValueError(
-                "closure: optimizer.step(closure) computes the gradients after an attached clipper has run; call"
-                " clipper.clip_(model.parameters()) at the end of the closure instead of attaching the clipper"
-            )
-        parameters = self._parameters()
-        if all(parameter.grad is None for group in optimizer.param_groups for parameter in group["params"]):
-            self.result = ClipResult(0.0)  # to torch, too, a step without gradients is none
-            return
-        fused = all(group.get("fused") for group in optimizer.param_groups)
-        grad_scale = getattr(optimizer, "grad_scale", None) if fused else None
-        grads = Gradients(parameters, grad_scale, self.clipper.needs_max, self.clipper.per_tensor)
-        if fused and not self.clipper.on_device and _overflow(optimizer, grads):
-            self.result = ClipResult(grads.norm, math.nan, should_step=False)
-            return  # GradScaler lowers its scale, and the fused optimizer leaves out the step by itself
-        self.result = self.clipper.apply(grads)
-        if fused:
-            self._tell_fused(optimizer, grads)
-        if fused and self.clipper.on_device:
-            self._tell_to_skip(optimizer, self.result.raw.should_step)
-        elif not self.result.should_step:
-            self._dropped = [
-                (parameter, parameter.grad) for parameter in grads.parameters if parameter.grad is not None
-            ]
-            for parameter, _ in self._dropped:
-                parameter.grad = None
-        grads.flush()
 
-    def _tell_fused(self, optimizer: torch.optim.Optimizer, grads: Gradients) -> None:
-        """Leaves the open factor to a fused optimizer, which divides by `grad_scale`."""
-        device, scale = grads.tensors[0].device, grads.grad_scale
-        if scale is None and getattr(optimizer, "grad_scale", None) is not None:
-            self._set(optimizer, "grad_scale", torch.ones((), device=device))  # the strategy has unscaled them
-        if self._fold and (isinstance(grads.factor, Tensor) or grads.factor != 1.0):
-            factor = torch.as_tensor(grads.factor, dtype=torch.float64, device=device)
-            self._set(optimizer, "grad_scale", ((1.0 if scale is None else scale) / factor).float())
-            grads.factor = 1.0
-
-    def _tell_to_skip(self, optimizer: torch.optim.Optimizer, should_step: bool | Tensor) -> None:
-        """Leaves to a fused optimizer what the host doesn't know: it skips where `found_inf` is 1."""
-        skip = (~torch.as_tensor(should_step)).float()
-        already = getattr(optimizer, "found_inf", None)
-        self._set(optimizer, "found_inf", skip if already is None else torch.maximum(skip, already))
-
-    def _set(self, optimizer: torch.optim.Optimizer, name: str, value: Tensor) -> None:
-        self._previous.setdefault(name, getattr(optimizer, name, MISSING))
-        setattr(optimizer, name, value)
-
-    def _after(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._restore()
-
-    def _restore(self) -> None:
-        """Gives the optimizer its attributes and the parameters their gradients back: they would stay for good."""
-        for name, value in self._previous.items():
-            if value is MISSING:
-                delattr(self._optimizer, name)
-            else:
-                setattr(self._optimizer, name, value)
-        for parameter, grad in self._dropped:
-            parameter.grad = grad
-        self._previous, self._dropped = {}, []
+def _excluded(
+    exclude: Exclude, optimizers: list[torch.optim.Optimizer]
+) -> tuple[list[torch.optim.Optimizer], list[str]]:
+    """The optimizers and the patterns among what is excluded."""
+    if isinstance(exclude, str) or not isinstance(exclude, Iterable):
+        exclude = [exclude] if isinstance(exclude, torch.optim.Optimizer) else check_patterns("exclude", exclude)
+    listed = list(exclude)
+    those = [each for each in listed if isinstance(each, torch.optim.Optimizer)]
+    unwrapped = attachable(those) if those else []
+    if any(each not in optimizers for each in unwrapped) or len(unwrapped) == len(optimizers):
+        raise ValueError("exclude: expected some of the optimizers that the clipper is attached to, not all, no others")
+    return unwrapped, check_patterns("exclude", [each for each in listed if each not in those])
 
 
 def _names(parameters: Parameters) -> dict[int, str]:
@@ -177,7 +254,13 @@ def _names(parameters: Parameters) -> dict[int, str]:
     return names
 
 
-def _overflow(optimizer: torch.optim.Optimizer, grads: Gradients) -> bool:
+def _gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+
+
+def _overflow(optimizer: torch.optim.Optimizer, scaler: GradScaler | None, fused: bool, grads: Gradients) -> bool:
     """Whether GradScaler has found that its scale was too large; asks the device only where the norm says so."""
+    if scaler is None and not fused:
+        return False  # GradScaler leaves out the steps of such an optimizer by itself
     found_inf = getattr(optimizer, "found_inf", None)
-    return found_inf is not None and not math.isfinite(grads.norm) and bool(found_inf)
+    return not math.isfinite(grads.norm) and (scaler is not None or (found_inf is not None and bool(found_inf)))

@@ -1,18 +1,19 @@
 """AutoClip (Seetharaman, Wichern, Pardo, Le Roux, 2020)."""
 
 import math
+import warnings
+from array import array
 from typing import Any
+
+import torch
 
 from gradclip.checks import check_count, check_percentile
 from gradclip.clipper import Clipper, factor_to_threshold
 from gradclip.gradients import Gradients
-from gradclip.groups import Grouping, Groups
+from gradclip.groups import Grouping, Groups, GroupsSetting
 from gradclip.percentile import StreamingPercentile
 from gradclip.result import ClipResult
-from gradclip.state import State, as_tensor
-
-WHOLE = "all"
-"""The history's name where there are no groups."""
+from gradclip.state import WHOLE, State, as_tensor
 
 
 class AutoClip(Clipper):
@@ -27,8 +28,10 @@ class AutoClip(Clipper):
         p: percentile in [0, 100]; may be changed between steps.
         window: how many of the last norms count, >= 1; None: all, as in the paper.
         groups: a history and a threshold for each group of parameters instead of one for all (the paper's future work):
-            "tensor", "module", or a mapping such as {"masks": ["mask.*"], "rest": ["*"]}; needs parameters with names.
-            The result's threshold is then the norm of all thresholds.
+            "tensor", "module", or a mapping such as {"masks": ["mask.*"], "rest": ["*"]}, which need parameters with
+            names; or "param_group", the groups of the optimizer that the clipper is attached to. The result's threshold
+            is then the norm of all thresholds.
+        warmup: how many of a history's norms are recorded before it clips anything, >= 0 and below `window`.
         on_nonfinite: see `Clipper`.
 
     Reference: P. Seetharaman, G. Wichern, B. Pardo, J. Le Roux, "AutoClip: Adaptive Gradient Clipping for Source
@@ -41,11 +44,21 @@ class AutoClip(Clipper):
     """
 
     def __init__(
-        self, p: float = 10.0, window: int | None = None, groups: Groups | None = None, on_nonfinite: str = "skip"
+        self,
+        p: float = 10.0,
+        window: int | None = None,
+        groups: Groups | None = None,
+        warmup: int = 0,
+        on_nonfinite: str = "skip",
     ) -> None:
         super().__init__(on_nonfinite)
         self.p = p
-        self._window = None if window is None else check_count("window", window)
+        if 0 < self.p < 1:
+            warnings.warn(f"p={p!r} is a percentile in [0, 100], so below the first; the tenth is p=10", stacklevel=2)
+        self.window = None if window is None else check_count("window", window)
+        self.warmup = check_count("warmup", warmup, minimum=0)
+        if self.window is not None and self.warmup >= self.window:
+            raise ValueError(f"warmup: expected a number below window={window!r}, or it never ends; got {warmup!r}")
         self._grouping = None if groups is None else Grouping(groups)
         self.per_tensor = self._grouping is not None
         self._histories: dict[str, StreamingPercentile] = {}
@@ -59,6 +72,21 @@ class AutoClip(Clipper):
     def p(self, value: float) -> None:
         self._p = check_percentile("p", value)
 
+    @property
+    def groups(self) -> GroupsSetting | None:
+        """As the argument."""
+        return None if self._grouping is None else self._grouping.setting
+
+    @property
+    def history(self) -> "array[float] | dict[str, array[float]]":
+        """The norms that count, in their order; with groups, those of each group. A copy."""
+        histories = {group: history.values for group, history in self._histories.items()}
+        return histories if self._grouping is not None else histories.get(WHOLE, array("d"))
+
+    def attached_to(self, *optimizers: torch.optim.Optimizer) -> None:
+        if self._grouping is not None:
+            self._grouping.optimizers = optimizers
+
     def _clip(self, grads: Gradients) -> ClipResult:
         if self._grouping is None:
             norm = grads.norm
@@ -66,8 +94,7 @@ class AutoClip(Clipper):
             factor = factor_to_threshold(norm, threshold)
             grads.scale_(factor)
             return ClipResult(norm, threshold, factor)
-        grads.require_names("AutoClip with groups")
-        norm, groups = grads.norm, self._grouping.members(grads.names, grads.all_names)
+        norm, groups = grads.norm, self._grouping.members(grads, "AutoClip with groups")
         self._check_restored(groups)
         thresholds, factors = [], [1.0] * len(grads.names)
         for group, members in groups.items():
@@ -82,27 +109,21 @@ class AutoClip(Clipper):
         """Records the group's norm and returns its threshold."""
         history = self._histories.get(group)
         if history is None:
-            history = self._histories[group] = StreamingPercentile(self._window)
+            history = self._histories[group] = StreamingPercentile(self.window)
         if norm > 0:
             history.add(norm)
-        return history.percentile(self.p) if len(history) else math.inf
+        return history.percentile(self.p) if len(history) > self.warmup else math.inf
 
     def _state(self) -> dict[str, Any]:
         return {
-            "p": self.p,
-            "window": self._window,
-            "groups": None if self._grouping is None else self._grouping.setting,
-            "history": {group: as_tensor(history.values) for group, history in self._histories.items()},
+            "window": self.window,
+            "groups": None if self._grouping is None else self._grouping.key,
+            "history": tuple((group, as_tensor(history.values)) for group, history in self._histories.items()),
         }
 
     def _restore(self, state: State) -> None:
-        state.expect("window", self._window)
-        state.expect("groups", None if self._grouping is None else self._grouping.setting)
-        histories = {
-            group: StreamingPercentile(self._window, values) for group, values in state.histories("history").items()
-        }
-        if self._grouping is None and set(histories) - {WHOLE}:
-            raise ValueError(f"history: expected norms of {WHOLE!r}, got those of {', '.join(histories)}")
-        self.p = state.get("p")
-        self._histories = histories
+        state.expect("window", self.window)
+        state.expect("groups", None if self._grouping is None else self._grouping.key)
+        histories = state.histories("history", grouped=self._grouping is not None)
+        self._histories = {group: StreamingPercentile(self.window, values) for group, values in histories.items()}
         self._restored = set() if self._grouping is None else set(histories)

@@ -1,6 +1,7 @@
 """AutoClip without a single wait for the device."""
 
 import math
+from array import array
 from typing import Any
 
 import torch
@@ -10,9 +11,22 @@ from gradclip.checks import check_choice, check_count, check_percentile
 from gradclip.clipper import Clipper
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
-from gradclip.state import State
+from gradclip.state import WHOLE, State
 
 DEFAULT_CAPACITY = 100_000
+
+
+class _Count:
+    """A counter of the clipper's that a device keeps; reading it waits for the device."""
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+
+    def __get__(self, clipper: "AutoClipOnDevice", owner: type) -> int:
+        return int(clipper._counts[self._place])
+
+    def __set__(self, clipper: "AutoClipOnDevice", value: int) -> None:
+        clipper._counts[self._place] = value
 
 
 class AutoClipOnDevice(Clipper):
@@ -39,11 +53,15 @@ class AutoClipOnDevice(Clipper):
     """
 
     on_device = True
+    nonfinite_steps = _Count(0)
+    finite_steps = _Count(1)
+    _clipped_steps = _Count(2)
 
     def __init__(self, p: float = 10.0, capacity: int = DEFAULT_CAPACITY, on_nonfinite: str = "skip") -> None:
         self._memory: _Memory | None = None
+        self._counts = torch.zeros(3, dtype=torch.int64)
         super().__init__(check_choice("on_nonfinite", on_nonfinite, ("skip", "zero")))
-        self._capacity = check_count("capacity", capacity)
+        self.capacity = check_count("capacity", capacity)
         self._p = check_percentile("p", p)
 
     @property
@@ -58,17 +76,11 @@ class AutoClipOnDevice(Clipper):
             self._memory.p.fill_(self._p / 100)
 
     @property
-    def nonfinite_steps(self) -> int:
-        """How many gradients held NaN or infinity; reading it waits for the device."""
-        return self._nonfinite_steps if self._memory is None else int(self._memory.nonfinite)
+    def history(self) -> "array[float]":
+        """The norms that count, in their order; reading them waits for the device."""
+        return array("d", [] if self._memory is None else self._memory.values().tolist())
 
-    @nonfinite_steps.setter
-    def nonfinite_steps(self, value: int) -> None:
-        self._nonfinite_steps = value
-        if self._memory is not None:
-            self._memory.nonfinite.fill_(value)
-
-    def apply(self, grads: Gradients) -> ClipResult:
+    def _apply(self, grads: Gradients) -> ClipResult:
         norm = grads.device_norm()
         if self._memory is None or self._memory.device != norm.device:
             self._move_to(norm.device)
@@ -76,6 +88,7 @@ class AutoClipOnDevice(Clipper):
         finite = norm.isfinite()
         threshold = self._memory.observe(norm)
         coefficient = torch.where(finite & (norm > threshold), threshold / norm, 1.0)
+        self._counts += torch.stack([~finite, finite, coefficient < 1])
         grads.scale_(coefficient)
         if self.on_nonfinite == "zero":
             for tensor in grads.entries():
@@ -85,23 +98,22 @@ class AutoClipOnDevice(Clipper):
         return ClipResult(norm, threshold, coefficient, finite)
 
     def _clip(self, grads: Gradients) -> ClipResult:
-        return self.apply(grads)
+        return self._apply(grads)
 
     def _move_to(self, device: torch.device) -> None:
         values = [] if self._memory is None else self._memory.values().tolist()
-        nonfinite = self.nonfinite_steps
-        self._memory = _Memory(self._capacity, self.p, values, nonfinite, device)
+        self._memory = _Memory(self.capacity, self.p, values, device)
+        self._counts = self._counts.to(device)
 
     def _state(self) -> dict[str, Any]:
         values = torch.empty(0, dtype=torch.float64) if self._memory is None else self._memory.values()
-        return {"p": self.p, "capacity": self._capacity, "history": values}
+        return {"capacity": self.capacity, "history": ((WHOLE, values),)}
 
     def _restore(self, state: State) -> None:
-        state.expect("capacity", self._capacity)
-        values = state.history("history")
-        self.p = state.get("p")
+        state.expect("capacity", self.capacity)
+        values = state.histories("history", grouped=False).get(WHOLE, [])
         device = torch.device("cpu") if self._memory is None else self._memory.device
-        self._memory = _Memory(self._capacity, self.p, values, 0, device)
+        self._memory = _Memory(self.capacity, self.p, values, device)
 
 
 class _Memory:
@@ -111,13 +123,12 @@ class _Memory:
     """
 
     @torch.inference_mode(False)  # it outlives the mode it was made in
-    def __init__(self, capacity: int, p: float, values: list[float], nonfinite: int, device: torch.device) -> None:
+    def __init__(self, capacity: int, p: float, values: list[float], device: torch.device) -> None:
         def number(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
             return torch.full((), value, dtype=dtype, device=device)
 
         self.device = device
         self.p = number(p / 100)
-        self.nonfinite = number(nonfinite, torch.int64)
         self._places = torch.arange(capacity, device=device)
         self._ring = torch.full((capacity,), math.inf, dtype=torch.float64, device=device)
         kept = torch.tensor(values[-capacity:], dtype=torch.float64, device=device)
@@ -130,7 +141,6 @@ class _Memory:
         """Records a norm unless it is zero or not finite; returns the threshold (NaN for a norm that isn't finite)."""
         finite = norm.isfinite()
         valid = finite & (norm > 0)
-        self.nonfinite += ~finite
         oldest = self._ring.index_select(0, self._next.view(1))[0]
         exchanged = self._exchanged(oldest, norm)
         self._sorted.copy_(torch.where(valid, exchanged, self._sorted))

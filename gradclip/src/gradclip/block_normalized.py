@@ -2,9 +2,11 @@
 
 import math
 
+import torch
+
 from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
-from gradclip.groups import Grouping, Groups
+from gradclip.groups import Grouping, Groups, GroupsSetting
 from gradclip.result import ClipResult
 
 
@@ -12,7 +14,7 @@ class BlockNormalized(TensorClipper):
     """Sets the norm of each block of parameters to 1: g_l <- g_l / ||g_l||. Blocks of zeros stay zero.
 
     Args:
-        groups: the blocks: "tensor", "module", or a mapping of names to patterns (see `AutoClip`).
+        groups: the blocks: "tensor", "module", "param_group" or a mapping of names to patterns (see `AutoClip`).
         on_nonfinite: see `Clipper`.
 
     Reference: A. W. Yu, L. Huang, Q. Lin, R. Salakhutdinov, J. Carbonell, "Block-Normalized Gradient Method: An
@@ -27,10 +29,18 @@ class BlockNormalized(TensorClipper):
         super().__init__(on_nonfinite)
         self._grouping = Grouping(groups)
 
+    @property
+    def groups(self) -> GroupsSetting:
+        """As the argument."""
+        return self._grouping.setting
+
+    def attached_to(self, *optimizers: torch.optim.Optimizer) -> None:
+        self._grouping.optimizers = optimizers
+
     def _clip_tensors(self, grads: Gradients) -> ClipResult:
         norm = grads.norm
         factors = [1.0] * len(grads.names)
-        blocks = self._grouping.members(grads.names, grads.all_names).values()
+        blocks = self._grouping.members(grads, "BlockNormalized").values()
         for members in blocks:
             block_norm = math.hypot(*(grads.norms[index] for index in members))
             for index in members:

@@ -46,9 +46,9 @@ class Chain(Clipper):
         self.needs_max = any(clipper.needs_max for clipper in self.clippers.values())
         self.per_tensor = any(clipper.per_tensor for clipper in self.clippers.values())
 
-    def attached_to(self, optimizer: torch.optim.Optimizer) -> None:
+    def attached_to(self, *optimizers: torch.optim.Optimizer) -> None:
         for clipper in self.clippers.values():
-            clipper.attached_to(optimizer)
+            clipper.attached_to(*optimizers)
 
     def _clip(self, grads: Gradients) -> ClipResult:
         norm, threshold, should_step = grads.norm, math.inf, True

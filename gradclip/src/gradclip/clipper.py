@@ -1,17 +1,21 @@
 """What every clipping strategy has in common: one call per optimizer step, one result, one state."""
 
+import inspect
 import math
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from gradclip.attachment import Attachment
+from gradclip.attachment import Attachment, Exclude, Optimizers
 from gradclip.checks import check_choice
 from gradclip.gradients import Gradients, Parameters
+from gradclip.ownership import Ownership
 from gradclip.result import ClipResult, NonFiniteGradientError
-from gradclip.state import VERSION, State
+from gradclip.state import VERSION, State, copied, num_bytes
 
 ON_NONFINITE = ("skip", "raise", "zero")
 LARGEST_NORM = 1e150
@@ -26,6 +30,9 @@ class Clipper(ABC):
 
     A gradient that holds NaN or infinity never enters a memory: afterwards the strategy acts as if that step hadn't
     happened. A zero gradient passes and isn't recorded either.
+
+    A clipper belongs to the parameters that it meets first: its memory is of their gradients. Another network needs a
+    clipper of its own.
 
     Args:
         on_nonfinite: what to do with a gradient that holds NaN or infinity. "skip": leave it as it is and say
@@ -43,6 +50,11 @@ class Clipper(ABC):
         self.on_nonfinite = check_choice("on_nonfinite", on_nonfinite, ON_NONFINITE)
         self.nonfinite_steps = 0
         """How many gradients held NaN or infinity."""
+        self.finite_steps = 0
+        """How many did not."""
+        self._clipped_steps: int | Tensor = 0  # a tensor where a device may still be counting
+        self._attachment: weakref.ref[Attachment] | None = None
+        self._owner = Ownership()
         self._restored: set[str] = set()  # names of a restored memory, until they have met the gradients'
 
     @torch.no_grad()
@@ -53,10 +65,16 @@ class Clipper(ABC):
             parameters: a tensor, tensors, or (name, tensor) pairs as `model.named_parameters()` gives them.
 
         Raises:
-            ValueError: there are no parameters, or none of them has a gradient, or the strategy needs names.
+            ValueError: there are no parameters, or none of them has a gradient, or the strategy needs names; or the
+                clipper is attached to an optimizer, or has met other parameters before.
             TypeError: `parameters` holds something else than tensors or (name, tensor) pairs.
             NonFiniteGradientError: the gradient holds NaN or infinity, and `on_nonfinite` is "raise".
         """
+        if self.attachment is not None:
+            raise ValueError(
+                "clip_: the clipper is attached to an optimizer, whose step clips; don't call clip_, or remove() the"
+                " attachment"
+            )
         grads = Gradients(parameters, None, self.needs_max, self.per_tensor)
         result = self.apply(grads)
         grads.flush()
@@ -64,8 +82,15 @@ class Clipper(ABC):
 
     def apply(self, grads: Gradients) -> ClipResult:
         """As `clip_`, on gradients that were collected before; a common factor is left to `grads.flush()`."""
+        self._owner.check(grads.all_parameters)
+        return self._apply(grads)
+
+    def _apply(self, grads: Gradients) -> ClipResult:
         if grads.norm < LARGEST_NORM:
-            return self._clip(grads)
+            result = self._clip(grads)
+            self.finite_steps += 1
+            self._clipped_steps += result.raw.coefficient < 1
+            return result
         self.nonfinite_steps += 1
         if self.on_nonfinite == "raise":
             raise NonFiniteGradientError(f"the gradient holds NaN or infinity in {', '.join(grads.nonfinite())}")
@@ -79,25 +104,61 @@ class Clipper(ABC):
     def _clip(self, grads: Gradients) -> ClipResult:
         """Changes finite gradients in place and updates the strategy's memory."""
 
-    def attached_to(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027 (most strategies do nothing)
-        """Called with the optimizer when the strategy is attached to one; for those that read the optimizer's state."""
+    def attached_to(self, *optimizers: torch.optim.Optimizer) -> None:  # noqa: B027 (most strategies do nothing)
+        """Called with the optimizers when the strategy is attached; for those that read their state or groups."""
 
     def attach(
-        self, optimizer: torch.optim.Optimizer, parameters: Parameters | None = None, fold: bool = True
+        self,
+        optimizer: Optimizers,
+        parameters: Parameters | None = None,
+        exclude: Exclude = (),
+        fold: bool = True,
     ) -> Attachment:
         """Clips in each `optimizer.step()` from now on; see `gradclip.attachment`.
 
         Args:
-            optimizer: its parameters are clipped.
+            optimizer: its parameters are clipped; several, which step in turn: by one norm over all, once a turn.
             parameters: `model.named_parameters()`, for strategies that need names.
+            exclude: what isn't measured and clipped: patterns of names such as "embedding.*", or optimizers.
             fold: let a fused optimizer multiply, which saves a pass over the gradients.
         """
-        return Attachment(self, optimizer, parameters, fold)
+        if self.attachment is not None:
+            raise ValueError(
+                "attach: the clipper is attached already; remove() that attachment, attach([first, second]) to clip"
+                " several optimizers' parameters by one norm, or make a clipper for each"
+            )
+        attachment = Attachment(self, optimizer, parameters, exclude, fold)
+        self._attachment = weakref.ref(attachment)
+        return attachment
+
+    @property
+    def attachment(self) -> Attachment | None:
+        """Where it clips in an optimizer's step; None where it isn't attached."""
+        attachment = None if self._attachment is None else self._attachment()
+        return attachment if attachment is not None and attachment.is_active else None
+
+    @property
+    def clipped_fraction(self) -> float:
+        """The share of the steps with finite gradients in which the gradient was made smaller.
+
+        Clipped gradients have a bias under noise (A. Koloskova et al., "Revisiting Gradient Clipping", ICML 2023), so
+        this number says how much of a training has one. Reading it waits for a device that counts.
+        """
+        return int(self._clipped_steps) / self.finite_steps if self.finite_steps else 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values: loads with `torch.load(weights_only=True)`."""
-        name = type(self).__name__
-        return {"strategy": name, "version": VERSION, "nonfinite_steps": self.nonfinite_steps, **self._state()}
+        """Tuples, tensors in them, and plain values, under keys that stay the same.
+
+        It loads with `torch.load(weights_only=True)` and into a fresh clipper by `torch.distributed.checkpoint`.
+        """
+        return {
+            "strategy": type(self).__name__,
+            "version": VERSION,
+            "nonfinite_steps": self.nonfinite_steps,
+            "finite_steps": self.finite_steps,
+            "clipped_steps": int(self._clipped_steps),
+            **{name: copied(value) for name, value in self._state().items()},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned; where it raises, nothing has changed.
@@ -105,16 +166,21 @@ class Clipper(ABC):
         Raises:
             ValueError: the state is another strategy's, another version's, or doesn't fit; the message names the field.
 
-        What may be changed between steps (`p`, `max_norm`) is restored, as an optimizer's learning rate is; other
-        settings are the constructor's, and those that shape the memory (`window`, `groups`) have to be the same.
+        All settings are the constructor's, so a clipper made with another `p` goes on with that one; those that shape
+        the memory (`window`, `groups`) have to be the same. A loaded clipper may meet other parameters than before.
         """
         fields = State(state, type(self).__name__)
         nonfinite_steps = fields.count("nonfinite_steps")
+        finite_steps = fields.count("finite_steps", since_version_2=True)
+        clipped_steps = fields.count("clipped_steps", since_version_2=True)
+        if clipped_steps > finite_steps:
+            raise ValueError(f"clipped_steps: expected at most finite_steps={finite_steps}, got {clipped_steps}")
         try:
             self._restore(fields)
         except TypeError as error:
             raise ValueError(str(error)) from error
-        self.nonfinite_steps = nonfinite_steps
+        self.nonfinite_steps, self.finite_steps, self._clipped_steps = nonfinite_steps, finite_steps, clipped_steps
+        self._owner = Ownership()
 
     def _check_restored(self, names: Collection[str]) -> None:
         """Raises ValueError where a restored memory, kept by name, has none of these names."""
@@ -125,8 +191,18 @@ class Clipper(ABC):
             )
         self._restored = set()
 
+    def __repr__(self) -> str:
+        """The arguments, and how much the clipper remembers."""
+        names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"<{type(self).__name__}({settings}), {num_bytes(self._state()):,} bytes>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A pickled or deeply copied clipper isn't attached."""
+        return {**self.__dict__, "_attachment": None}
+
     def _state(self) -> dict[str, Any]:
-        """The strategy's own fields of the state."""
+        """The strategy's own fields of the state: plain values, and tuples of them and of tensors (`pairs`)."""
         return {}
 
     def _restore(self, state: State) -> None:  # noqa: B027 (most strategies do nothing)

@@ -9,7 +9,7 @@ from gradclip.checks import check_positive
 from gradclip.clipper import TensorClipper, factor_to_threshold
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
-from gradclip.state import State
+from gradclip.state import State, pairs
 from gradclip.tensors import remembered, zeros_like
 
 
@@ -63,7 +63,7 @@ class ErrorFeedback(TensorClipper):
         return error
 
     def _state(self) -> dict[str, Any]:
-        return {"errors": {name: error.clone() for name, error in self._errors.items()}}
+        return {"errors": pairs(self._errors)}
 
     def _restore(self, state: State) -> None:
         self._errors = state.tensors("errors")

@@ -1,10 +1,7 @@
 """Clipping by a fixed norm (Pascanu et al., 2013)."""
 
-from typing import Any
-
 from gradclip.checks import check_positive
 from gradclip.clipper import NormClipper
-from gradclip.state import State
 
 
 class FixedClip(NormClipper):
@@ -36,9 +33,3 @@ class FixedClip(NormClipper):
 
     def _threshold(self, grad_norm: float) -> float:
         return self.max_norm
-
-    def _state(self) -> dict[str, Any]:
-        return {"max_norm": self.max_norm}
-
-    def _restore(self, state: State) -> None:
-        self.max_norm = state.get("max_norm")

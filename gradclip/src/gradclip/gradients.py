@@ -51,6 +51,7 @@ class Gradients:
         self.named = isinstance(items[0], tuple)
         self.all_names: list[str] = []
         """Those without a gradient among them."""
+        self.all_parameters: list[Tensor] = []
         self.names: list[str] = []
         self.parameters: list[Tensor] = []
         self.tensors: list[Tensor] = []  # what is changed in place: dense, real, of this process
@@ -75,8 +76,14 @@ class Gradients:
             name, parameter = item if isinstance(item, tuple) and len(item) == 2 else (f"parameter {position}", item)
             if not isinstance(parameter, Tensor) or not isinstance(name, str):
                 raise TypeError(f"parameters: expected tensors or (name, tensor) pairs, got {type(item).__name__}")
-            name = WRAPPERS.sub("", name)
+            if getattr(parameter, "_fsdp_flattened", False):
+                raise ValueError(
+                    f"parameters: {name} is sharded by FullyShardedDataParallel, which doesn't say so in its gradient,"
+                    " so the norm would be this process's own; shard by torch.distributed.fsdp.fully_shard instead"
+                )
+            name = plain_name(name)
             self.all_names.append(name)
+            self.all_parameters.append(parameter)
             grad = parameter.grad
             if grad is None or grad.numel() == 0 or id(grad) in seen or id(parameter) in seen:
                 continue
@@ -224,6 +231,11 @@ class Gradients:
         """Raises ValueError where a gradient is sparse, complex or distributed."""
         if self._special is not None:
             raise ValueError(f"parameters: {strategy} needs dense, real gradients on one process, but {self._special}")
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what wrappers put into it."""
+    return WRAPPERS.sub("", name)
 
 
 def as_list(parameters: object) -> list[Any]:

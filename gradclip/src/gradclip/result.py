@@ -1,6 +1,7 @@
 """What a clipper measured and did in one step."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import Tensor
@@ -60,6 +61,23 @@ class ClipResult:
     def clipped(self) -> bool:
         """Whether the gradient was made smaller."""
         return self.coefficient < 1.0
+
+    def as_dict(self, prefix: str = "") -> dict[str, float | bool | Tensor]:
+        """What one logs: `grad_norm`, `threshold`, `coefficient` and `clipped`, with `prefix` before each name.
+
+        As in `raw`, values that a device may still be computing stay there.
+        """
+        grad_norm, threshold, coefficient, _ = self.raw
+        return {
+            f"{prefix}grad_norm": grad_norm,
+            f"{prefix}threshold": threshold,
+            f"{prefix}coefficient": coefficient,
+            f"{prefix}clipped": coefficient < 1,
+        }
+
+    def __iter__(self) -> Iterator[float | bool]:
+        """`grad_norm, threshold, coefficient, should_step = result`."""
+        return iter((self.grad_norm, self.threshold, self.coefficient, self.should_step))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ClipResult) and self.raw == other.raw

@@ -8,7 +8,7 @@ from gradclip.checks import check_count, check_number
 from gradclip.clipper import Clipper
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
-from gradclip.state import State, as_tensor
+from gradclip.state import State
 
 SMALLEST_DEVIATION = 0.001
 
@@ -58,8 +58,8 @@ class SkipSpikes(Clipper):
         return math.exp(min(mean + self.k * deviation, 700.0))  # e^700 is near the largest float
 
     def _state(self) -> dict[str, Any]:
-        return {"window": self.window, "norms": as_tensor(list(self._norms))}
+        return {"window": self.window, "norms": tuple(self._norms)}
 
     def _restore(self, state: State) -> None:
         state.expect("window", self.window)
-        self._norms = deque(state.history("norms"), maxlen=self.window)
+        self._norms = deque(state.norms("norms"), maxlen=self.window)

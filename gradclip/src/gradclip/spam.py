@@ -10,7 +10,7 @@ from gradclip.checks import check_choice, check_decay, check_positive
 from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
-from gradclip.state import State
+from gradclip.state import State, pairs
 from gradclip.tensors import remembered, zeros_like
 
 
@@ -43,11 +43,11 @@ class SpikeClip(TensorClipper):
         self.beta2 = check_decay("beta2", beta2)
         self.second_moment = check_choice("second_moment", second_moment, ("own", "optimizer"))
         self._moments: dict[str, Tensor] = {}
-        self._optimizer: torch.optim.Optimizer | None = None
+        self._optimizers: tuple[torch.optim.Optimizer, ...] = ()
         self._stepped: set[str] = set()  # parameters that the optimizer must have a state of
 
-    def attached_to(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
+    def attached_to(self, *optimizers: torch.optim.Optimizer) -> None:
+        self._optimizers = optimizers
 
     def _clip_tensors(self, grads: Gradients) -> ClipResult:
         grads.require_plain("SpikeClip")
@@ -68,20 +68,18 @@ class SpikeClip(TensorClipper):
         """V of a parameter; None before its first step."""
         if self.second_moment == "own":
             return remembered(self._moments, name, parameter)
-        if self._optimizer is None:
+        if not self._optimizers:
             raise ValueError("second_moment: 'optimizer' needs an optimizer; call clipper.attach(optimizer)")
-        moment = self._optimizer.state.get(parameter, {}).get("exp_avg_sq")
+        optimizer = next((each for each in self._optimizers if parameter in each.state), self._optimizers[0])
+        moment = optimizer.state.get(parameter, {}).get("exp_avg_sq")
         if moment is None and name in self._stepped:
-            kind = type(self._optimizer).__name__
+            kind = type(optimizer).__name__
             raise ValueError(f"second_moment: {kind} keeps no exp_avg_sq; use 'own', or an optimizer of Adam's kind")
         self._stepped.add(name)
         return moment
 
     def _state(self) -> dict[str, Any]:
-        return {
-            "second_moment": self.second_moment,
-            "moments": {name: moment.clone() for name, moment in self._moments.items()},
-        }
+        return {"second_moment": self.second_moment, "moments": pairs(self._moments)}
 
     def _restore(self, state: State) -> None:
         state.expect("second_moment", self.second_moment)

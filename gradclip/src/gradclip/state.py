@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-VERSION = 1
+WHOLE = "all"
+"""The name of the whole gradient's history."""
+VERSION = 2
+"""1, of gradclip 0.1, had mappings where 2 has pairs, and held settings that now are the constructor's alone."""
 
 
 class State:
@@ -29,10 +32,11 @@ class State:
         if values.get("strategy") != strategy:
             saved = values.get("strategy")
             raise ValueError(f"strategy: the state is of {saved!r} and can't be loaded into {strategy}")
-        if values.get("version") != VERSION:
+        if values.get("version") not in (1, VERSION):
             raise ValueError(
                 f"version: expected {VERSION}, got {values.get('version')!r}; use the library that wrote it"
             )
+        self.is_first_version = values["version"] == 1
 
     def get(self, name: str) -> Any:
         """The field's value as it is."""
@@ -43,11 +47,15 @@ class State:
     def expect(self, name: str, value: object) -> None:
         """Raises ValueError unless the field equals this clipper's setting."""
         saved = self.get(name)
+        if isinstance(saved, Mapping):
+            saved = pairs(saved)
         if type(saved) is not type(value) or saved != value:
             raise ValueError(f"{name}: the state was saved with {saved!r}, this clipper has {value!r}")
 
-    def count(self, name: str) -> int:
-        """A whole number >= 0."""
+    def count(self, name: str, since_version_2: bool = False) -> int:
+        """A whole number >= 0; 0 where the state is older than the field."""
+        if since_version_2 and self.is_first_version:
+            return 0
         value = self.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ValueError(f"{name}: expected a whole number >= 0, got {value!r}")
@@ -57,9 +65,12 @@ class State:
         """A number >= 0."""
         return _number(name, self.get(name))
 
-    def history(self, name: str) -> list[float]:
+    def norms(self, name: str) -> list[float]:
         """Norms, in their order."""
-        return _norms(name, self.get(name))
+        value = self.get(name)
+        if isinstance(value, tuple):
+            value = as_tensor([_number(name, number) for number in value])
+        return _norms(name, value)
 
     def rows(self, name: str, length: int) -> dict[str, list[float]]:
         """`length` numbers > 0 for each name."""
@@ -73,9 +84,12 @@ class State:
                 raise ValueError(f"{field}: expected numbers > 0, got {value!r}")
         return rows
 
-    def histories(self, name: str) -> dict[str, list[float]]:
-        """Norms for each name."""
-        return {key: _norms(f"{name}[{key!r}]", value) for key, value in self._named(name)}
+    def histories(self, name: str, grouped: bool = True) -> dict[str, list[float]]:
+        """Norms for each name; without groups, those of the whole gradient only."""
+        histories = {key: _norms(f"{name}[{key!r}]", value) for key, value in self._named(name)}
+        if not grouped and set(histories) - {WHOLE}:
+            raise ValueError(f"{name}: expected norms of {WHOLE!r}, got those of {', '.join(histories)}")
+        return histories
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """A tensor for each name, in float32 at least; copies."""
@@ -86,9 +100,41 @@ class State:
 
     def _named(self, name: str) -> list[tuple[str, Any]]:
         value = self.get(name)
-        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-            raise ValueError(f"{name}: expected a dictionary with parameters' names, got {type(value).__name__}")
-        return list(value.items())
+        items = tuple(value.items()) if isinstance(value, Mapping) else value
+        if not isinstance(items, tuple) or not all(_is_pair(item) for item in items):
+            raise ValueError(f"{name}: expected pairs of a name and a value, got {type(value).__name__}")
+        return list(items)
+
+
+def pairs(memory: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """What is remembered by name, as it stands in a state.
+
+    A state keeps its keys, whatever it remembers: `torch.distributed.checkpoint` loads into the keys that a fresh
+    clipper's state has, and fits tensors to the sizes there. Tuples it takes as they are.
+    """
+    return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in memory.items())
+
+
+def copied(value: Any) -> Any:
+    """A state's value with its tensors copied, so that later steps don't change it."""
+    if isinstance(value, tuple):
+        return tuple(copied(item) for item in value)
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def num_bytes(value: Any) -> int:
+    """The size of what a state's value remembers."""
+    if isinstance(value, Mapping):
+        return sum(num_bytes(item) for item in value.values())
+    if isinstance(value, tuple):
+        return sum(num_bytes(item) for item in value)
+    if isinstance(value, Tensor):
+        return value.nbytes
+    return 8 if isinstance(value, float) else 0
+
+
+def _is_pair(item: object) -> bool:
+    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
 
 
 def _number(name: str, value: object) -> float:

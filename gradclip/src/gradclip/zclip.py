@@ -5,7 +5,7 @@ from typing import Any
 
 from gradclip.checks import check_count, check_decay, check_positive
 from gradclip.clipper import NormClipper
-from gradclip.state import State, as_tensor
+from gradclip.state import State
 
 
 class ZClip(NormClipper):
@@ -58,9 +58,9 @@ class ZClip(NormClipper):
         return threshold
 
     def _state(self) -> dict[str, Any]:
-        return {"warmup": self.warmup, "first": as_tensor(self._first), "mean": self._mean, "variance": self._variance}
+        return {"warmup": self.warmup, "first": tuple(self._first), "mean": self._mean, "variance": self._variance}
 
     def _restore(self, state: State) -> None:
         state.expect("warmup", self.warmup)
-        first, mean, variance = state.history("first"), state.number("mean"), state.number("variance")
+        first, mean, variance = state.norms("first"), state.number("mean"), state.number("variance")
         self._first, self._mean, self._variance = first, mean, variance
