@@ -1,4 +1,4 @@
-"""Run by torchrun in two processes: AutoClip under DDP and FSDP2; writes what each rank saw."""
+"""Run by torchrun in two processes: clippers under DDP and FSDP, and their checkpoints; writes what each saw."""
 
 import json
 import os
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from gradclip import AGC, AdaGC, AutoClip, Clipper, FixedClip, ValueClip
@@ -46,14 +47,22 @@ def skips(model: nn.Module, rank: int) -> bool:
     return not clipper.clip_(model.named_parameters()).should_step
 
 
-def refusal(model: nn.Module) -> str:
+def refusal(clipper: Clipper, model: nn.Module) -> str:
     model.zero_grad()
     model(batch(0)).square().mean().backward()
     try:
-        AGC().clip_(model.named_parameters())
+        clipper.clip_(model.named_parameters())
     except ValueError as error:
         return str(error)
     return "none"
+
+
+def comes_back(clipper: Clipper, fresh: Clipper, folder: Path) -> bool:
+    """Whether a clipper's state comes out of a distributed checkpoint as it went in."""
+    dcp.save({"clip": clipper}, checkpoint_id=folder)
+    before = str(fresh.state_dict())
+    dcp.load({"clip": fresh}, checkpoint_id=folder)
+    return str(fresh.state_dict()) == str(clipper.state_dict()) != before
 
 
 def main(folder: Path) -> None:
@@ -72,8 +81,14 @@ def main(folder: Path) -> None:
             fully_shard(layer)
         fully_shard(model)
         seen[name] = train(model, clipper, half)
+        if name in ("fsdp", "fsdp tensor"):
+            fresh = AutoClip(p=25, groups=clipper.groups)
+            seen[f"{name} checkpoint"] = comes_back(clipper, fresh, folder / name)
     seen["skips"] = skips(model, rank)
-    seen["refusal"] = refusal(model)
+    seen["refusal"] = refusal(AGC(), model)
+    for original in (True, False):
+        sharded = FullyShardedDataParallel(network(), use_orig_params=original, device_id=torch.device("cpu"))
+        seen[f"fsdp1 {original}"] = refusal(AutoClip(), sharded)
     (folder / f"{rank}.json").write_text(json.dumps(seen))
     dist.barrier()
     # gloo's threads at times abort an interpreter that ends in the usual way ("terminate called without an active

@@ -60,3 +60,14 @@ def test_what_needs_whole_units_refuses_shards(ranks):
     assert all(
         "AGC needs dense, real gradients on one process, but 0.weight's is distributed" in r["refusal"] for r in ranks
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("original", [True, False])
+def test_fsdp_of_the_first_kind_is_refused(ranks, original):
+    assert all("is sharded by FullyShardedDataParallel" in seen[f"fsdp1 {original}"] for seen in ranks)
+
+
+@pytest.mark.slow
+def test_a_distributed_checkpoint_gives_the_history_back(ranks):
+    assert all(seen["fsdp checkpoint"] and seen["fsdp tensor checkpoint"] for seen in ranks)

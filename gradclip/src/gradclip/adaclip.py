@@ -49,7 +49,7 @@ class AdaClip(TensorClipper):
         """Records the tensor's largest magnitude and returns T^."""
         if largest == 0:
             return 0.0
-        mean, steps = self._means.get(name, (0.0, 0))
+        mean, steps = self._means.get(name, (0.0, 0.0))
         mean, steps = self.gamma * mean + (1 - self.gamma) * largest, steps + 1
         self._means[name] = [mean, steps]
         return mean / (1 - self.gamma**steps)

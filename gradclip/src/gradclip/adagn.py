@@ -47,7 +47,7 @@ class AdaGN(TensorClipper):
         """Records the tensor's norm and returns what to multiply the tensor by."""
         if norm * norm == 0:
             return 1.0
-        mean, square, steps = self._moments.get(name, (0.0, 0.0, 0))
+        mean, square, steps = self._moments.get(name, (0.0, 0.0, 0.0))
         mean = self.gamma1 * mean + (1 - self.gamma1) * norm
         square = self.gamma2 * square + (1 - self.gamma2) * norm * norm
         steps += 1

@@ -11,7 +11,7 @@ class Ownership:
 
     def __init__(self) -> None:
         self._met: dict[int, weakref.ref[Tensor]] = {}  # by identity: tensors compare entry by entry
-        self._first: weakref.ref[Tensor] | None = None  # of the last call
+        self._last_call: tuple[int, int, int] | None = None
 
     def check(self, parameters: Sequence[Tensor]) -> None:
         """Remembers a step's parameters.
@@ -19,7 +19,10 @@ class Ownership:
         Raises:
             ValueError: none of them is known, though others are: the memory is of another network's gradients.
         """
-        if not parameters or (self._first is not None and self._first() is parameters[0]):
+        if not parameters:
+            return
+        ends = (len(parameters), id(parameters[0]), id(parameters[-1]))
+        if ends == self._last_call and self._has_met(parameters[0]) and self._has_met(parameters[-1]):
             return
         if self._met and not any(self._has_met(parameter) for parameter in parameters):
             raise ValueError(
@@ -27,7 +30,7 @@ class Ownership:
                 " each network (to hand a memory on, load its state_dict into a new clipper)"
             )
         self._met.update((id(parameter), weakref.ref(parameter)) for parameter in parameters)
-        self._first = self._met[id(parameters[0])]
+        self._last_call = ends
 
     def __reduce__(self) -> tuple[type["Ownership"], tuple[()]]:
         """A copied clipper meets copied parameters."""

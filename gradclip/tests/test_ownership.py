@@ -1,0 +1,48 @@
+"""A clipper belongs to the parameters that it meets first."""
+
+import pytest
+import torch
+
+from gradclip import AutoClip
+from gradclip.ownership import Ownership
+from strategies import named_parameters, random_gradients, set_gradients
+
+STEPS = random_gradients(3)
+
+
+def test_a_second_network_is_refused():
+    clipper, first, second = AutoClip(), named_parameters(), named_parameters()
+    set_gradients(first, STEPS[0])
+    set_gradients(second, STEPS[1])
+    clipper.clip_(first)
+    with pytest.raises(ValueError, match="the clipper has met only others, .* make a clipper for each network"):
+        clipper.clip_(second)
+    assert len(clipper.history) == 1
+    del first
+    with pytest.raises(ValueError, match="the clipper has met only others"):
+        clipper.clip_(second)
+    heir = AutoClip()
+    heir.load_state_dict(clipper.state_dict())
+    heir.clip_(second)
+    assert len(heir.history) == 2
+
+
+def test_parameters_may_come_and_go():
+    clipper, parameters = AutoClip(), named_parameters()
+    set_gradients(parameters, STEPS[0])
+    for chosen in (parameters[:1], parameters, parameters[2:], parameters[1:3], reversed(parameters)):
+        clipper.clip_(chosen)
+    assert len(clipper.history) == 5
+    frozen, clipper = parameters[0][1], AutoClip()
+    gradient, frozen.grad = frozen.grad, None
+    clipper.clip_(parameters)  # all are met, also the one without a gradient
+    frozen.grad = gradient
+    clipper.clip_(frozen)
+
+
+def test_an_identity_that_is_used_again_is_no_acquaintance():
+    ownership, first, second = Ownership(), torch.zeros(1), torch.zeros(1)
+    ownership.check([first])
+    ownership._met[id(second)] = ownership._met.pop(id(first))  # as if the second had come to lie where the first was
+    with pytest.raises(ValueError, match="met only others"):
+        ownership.check([second])
