@@ -39,8 +39,8 @@ BLANK_RUN = dict.fromkeys((*RUN_COLUMNS, *RESULTS, "model.hidden_size"), 1.0) | 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`make stress` asks for more of both."""
-    parser.addoption("--kills", type=int, default=5, help="how often tests/test_kills.py kills the run")
-    parser.addoption("--inputs", type=int, default=2000, help="how many inputs tests/test_fuzz.py makes in all")
+    parser.addoption("--kills", type=int, default=3, help="how often tests/test_kills.py kills the run")
+    parser.addoption("--inputs", type=int, default=1200, help="how many inputs tests/test_fuzz.py makes in all")
 
 
 @pytest.fixture(scope="session", autouse=True)

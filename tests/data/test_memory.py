@@ -37,7 +37,7 @@ folder, minutes = sys.argv[1], int(sys.argv[2])
 corpus = Noise(minutes=minutes, num_train=4000, num_valid=4, num_test=2, store=folder)
 build = assembly.build
 assembly.build = lambda config, key, **rest: corpus if key == "data" else build(config, key, **rest)
-steps = ["trainer.max_steps=300", "trainer.batch_size=8", "trainer.excerpt_frames=400", "trainer.progress=false"]
+steps = ["trainer.max_steps=150", "trainer.batch_size=8", "trainer.excerpt_frames=400", "trainer.progress=false"]
 config = compose_config("config", [*TINY, *steps, f"run_dir={folder}/run{minutes}", f"data.store={folder}"])
 parts = assembly.build_parts(config, CPU, Processes())
 with RunFolder.create(Path(config.run_dir), config, False) as run:
