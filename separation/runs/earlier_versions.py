@@ -27,9 +27,12 @@ MOVED_KEYS = {
 }
 """None: the setting is gone, and changed no number."""
 
+NEW_ARGUMENTS = {"gradclip.autoclip.AutoClip": {"warmup": 0}}
+"""Arguments that a class hadn't then, with what it did."""
+
 
 def use_todays_names(config: DictConfig) -> None:
-    """Renames what version 0.1 called otherwise, in place; settings of this version stay as they are."""
+    """Renames what version 0.1 called otherwise and adds what it hadn't, in place; settings of this version stay."""
     with open_dict(config):
         for old, new in MOVED_KEYS.items():
             group, _, key = old.partition(".")
@@ -50,3 +53,5 @@ def _rename_targets(node: DictConfig) -> None:
             if module.startswith("separation.clip."):
                 module = module.replace("separation.clip", "gradclip", 1)
             node[key] = f"{RENAMED_MODULES.get(module, module)}.{name}"
+            for argument, value in NEW_ARGUMENTS.get(node[key], {}).items():
+                node.setdefault(argument, value)
