@@ -42,8 +42,8 @@ def test_recording_changes_nothing(make_run):
     settings = ["model.num_layers=2", "model.dropout=0.3", "trainer.max_steps=6"]
     plain, recorded = make_run(*settings), make_run(*settings, "trainer.dynamics_steps=2")
     states = [checkpoint.load(run / "checkpoints/last.pt", torch.device("cpu")) for run in (plain, recorded)]
-    for part in ("network", "clipper"):
-        assert _flat(states[0][part]) == _flat(states[1][part])
+    assert _flat(states[0]["network"]) == _flat(states[1]["network"])
+    assert str(states[0]["clipper"]) == str(states[1]["clipper"])
     assert torch.equal(states[0]["random"][0][0], states[1]["random"][0][0])
     columns = read_columns(recorded / "dynamics.csv")
     steps = read_columns(recorded / "steps.csv")
