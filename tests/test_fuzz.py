@@ -257,7 +257,8 @@ HARMLESS = {
     ("clipper", "history"): lambda value: value in ({}, ()),
 }
 """What other values may stand in a state: any that a run could have come to; ..."""
-EXAMPLES = {**dict.fromkeys(("best_loss", "seconds", "loss_sum"), 1.5), "step": 3, "clipped": 2, "history": ()}
+EXAMPLES = {**dict.fromkeys(("best_loss", "seconds", "loss_sum"), 1.5), "step": 3, "clipped": 2}
+EXAMPLES |= {"finite_steps": 3, "clipped_steps": 2, "history": ()}
 """... and examples of them, where 1 is none."""
 
 

@@ -37,6 +37,10 @@ class Clipper(ABC):
     Args:
         on_nonfinite: what to do with a gradient that holds NaN or infinity. "skip": leave it as it is and say
             `should_step=False`; "raise": raise NonFiniteGradientError; "zero": set the whole gradient to zero.
+
+    Attributes:
+        finite_steps: how many finite gradients it has seen.
+        nonfinite_steps: how many gradients held NaN or infinity.
     """
 
     needs_max: bool = False
@@ -49,9 +53,7 @@ class Clipper(ABC):
     def __init__(self, on_nonfinite: str = "skip") -> None:
         self.on_nonfinite = check_choice("on_nonfinite", on_nonfinite, ON_NONFINITE)
         self.nonfinite_steps = 0
-        """How many gradients held NaN or infinity."""
         self.finite_steps = 0
-        """How many did not."""
         self._clipped_steps: int | Tensor = 0  # a tensor where a device may still be counting
         self._attachment: weakref.ref[Attachment] | None = None
         self._owner = Ownership()
