@@ -1,4 +1,4 @@
-"""Writes gradclip's reference from its docstrings: `python scripts/api_reference.py`, which fills gradclip/docs/api.md."""
+"""Writes gradclip's reference, gradclip/docs/api.md, from its docstrings: `python scripts/api_reference.py`."""
 
 import importlib
 import inspect

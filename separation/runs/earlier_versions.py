@@ -27,7 +27,7 @@ MOVED_KEYS = {
 }
 """None: the setting is gone, and changed no number."""
 
-NEW_ARGUMENTS = {"gradclip.autoclip.AutoClip": {"warmup": 0}}
+NEW_ARGUMENTS: dict[str, dict[str, int]] = {"gradclip.autoclip.AutoClip": {"warmup": 0}}
 """Arguments that a class hadn't then, with what it did."""
 
 
@@ -53,5 +53,5 @@ def _rename_targets(node: DictConfig) -> None:
             if module.startswith("separation.clip."):
                 module = module.replace("separation.clip", "gradclip", 1)
             node[key] = f"{RENAMED_MODULES.get(module, module)}.{name}"
-            for argument, value in NEW_ARGUMENTS.get(node[key], {}).items():
-                node.setdefault(argument, value)
+            for argument, default in NEW_ARGUMENTS.get(node[key], {}).items():
+                node.setdefault(argument, default)

@@ -13,6 +13,8 @@ from separation.runs.run_folder import RunFolder
 from separation.studies.conditions import Conditions
 from separation.studies.curves import CURVE_COLUMNS, collect_curves
 from separation.studies.gains import VALIDATION_COLUMNS, Gains, collect_validation, load_validation
+from separation.studies.paired_mixtures import MIXTURE_COLUMNS, PairedMixtures, collect_mixtures, load_mixtures
+from separation.studies.rates import Rates
 from separation.studies.run_table import collect_runs, join, load_runs, read_table, write_table
 from separation.studies.scales import Scales
 from separation.studies.strategies import Strategies
@@ -25,6 +27,12 @@ STUDIES: dict[str, tuple[Any, Any, str]] = {
         Gains,
         "when AutoClip's gain appears: validation over steps (recipes/paper/real_speech.sh)",
     ),
+    "mixtures": (
+        load_mixtures,
+        PairedMixtures,
+        "what clipping gains mixture by mixture, with the chance of seeds and mixtures",
+    ),
+    "rates": (load_runs, Rates, "learning rates with and without clipping, the best against the best"),
     "table1": (load_runs, Table1, "Table 1 of the paper: percentiles by losses (recipes/paper/table1.sh)"),
     "strategies": (
         load_runs,
@@ -34,6 +42,12 @@ STUDIES: dict[str, tuple[Any, Any, str]] = {
     "scales": (load_runs, Scales, "strategies where the loss has other units (recipes/clipping/scale.sh)"),
     "conditions": (load_runs, Conditions, "strategies by training condition (recipes/paper/conditions.sh)"),
 }
+OTHER_TABLES: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "curves": (collect_curves, CURVE_COLUMNS),
+    "validation": (collect_validation, VALIDATION_COLUMNS),
+    "mixtures": (collect_mixtures, MIXTURE_COLUMNS),
+}
+"""What `collect` writes instead of a row a run, by its option."""
 PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -62,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     instead = command.add_mutually_exclusive_group()
     instead.add_argument("--curves", action="store_true", help="their curves instead, a row per 50 steps, all anew")
     instead.add_argument("--validation", action="store_true", help="their validation instead, a row an epoch, all anew")
+    instead.add_argument("--mixtures", action="store_true", help="their scores of each mixture instead, all anew")
     return program
 
 
@@ -116,15 +131,16 @@ def draw_dynamics(unclipped: RunFolder, clipped: RunFolder, output: Path) -> Non
 
 
 def collect(arguments: argparse.Namespace) -> None:
-    """Writes finished runs, or their curves or validation, to a table."""
+    """Writes finished runs, or their curves, validation or mixtures, to a table."""
     folders, output = arguments.folders, arguments.output
     if output.suffix != ".csv":
         raise InputError(f"{output}: expected FOLDER [FOLDER ...] OUTPUT.csv; --help says more")
-    if arguments.curves or arguments.validation:
-        table = collect_curves(folders) if arguments.curves else collect_validation(folders)
-        write_table(output, table, CURVE_COLUMNS if arguments.curves else VALIDATION_COLUMNS)
-        print(f"{output}: {len(table)} rows")
-        return
+    for name, (collect_them, columns) in OTHER_TABLES.items():
+        if getattr(arguments, name):
+            table = collect_them(folders)
+            write_table(output, table, columns)
+            print(f"{output}: {len(table)} rows")
+            return
     runs, unfinished = collect_runs(folders)
     kept = read_table(output) if output.exists() else runs[:0]
     table = join([kept, runs])

@@ -88,6 +88,17 @@ def all_seeds(runs: pd.DataFrame) -> list[int]:
     return sorted(runs["seed"].unique().tolist())
 
 
+NO_PARTNER = "no run has a partner without clipping (clip=none or clip.p=100) of the same model and seed"
+
+
+def check_once(rows: pd.DataFrame, apart: str) -> None:
+    """Raises InputError where two rows are of one model, strategy, seed and value of the column `apart`."""
+    twice = rows[rows.duplicated(["model", "strategy", "seed", apart])]
+    if len(twice):
+        which = ", ".join(f"{name} {twice.iloc[0][name]}" for name in ("model", "strategy", "seed"))
+        raise InputError(f"two runs of {which}; leave out one")
+
+
 class Scores:
     """Runs by cell and seed.
 

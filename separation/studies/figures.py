@@ -17,6 +17,9 @@ from separation.studies.comparing import AUTOCLIP, NONE, is_clipping
 from separation.studies.conditions import Conditions
 from separation.studies.gains import GAINS, Gains
 from separation.studies.intervals import Mean, mean
+from separation.studies.paired_mixtures import PairedMixtures
+from separation.studies.rates import Rates
+from separation.studies.run_table import as_text
 from separation.studies.scales import Scales
 from separation.studies.strategies import Strategies
 from separation.studies.table1 import MODELS, PAPER, UNCLIPPED, Table1
@@ -60,6 +63,47 @@ def gains_figure(study: Gains) -> Figure:
     axes[0].set_title("SI-SDR on validation mixtures, beside no clipping")
     axes[1].set_title("Validation loss, beside no clipping (lower is better)")
     axes[0].legend(fontsize=8)
+    return figure
+
+
+def mixtures_figure(study: PairedMixtures) -> Figure:
+    """The mean difference of every model and strategy with its interval over seeds and mixtures, and each seed's."""
+    splits = list(dict.fromkeys(key[0] for key in study.of))
+    rows = list(dict.fromkeys(key[1:] for key in study.of))
+    size = (2.5 + 4.5 * len(splits), 1.4 + 0.35 * len(rows))
+    figure, axes = plt.subplots(1, len(splits), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axis, split in zip(axes[0], splits, strict=True):
+        for place, row in enumerate(rows):
+            if (split, *row) in study.of:
+                value, low, high = study.interval(split, *row)
+                seeds = np.nanmean(study.of[split, *row], axis=1)
+                axis.errorbar(value, place, xerr=[[value - low], [high - value]], marker="o", color="C0", capsize=3)
+                axis.plot(seeds, [place] * len(seeds), "|", color="0.4", markersize=9)
+        _name_differences(axis, split, NONE)
+    axes[0][0].set_yticks(range(len(rows)), [", ".join(row).replace("_", " ") for row in rows], fontsize=8)
+    axes[0][0].invert_yaxis()
+    return figure
+
+
+def rates_figure(study: Rates) -> Figure:
+    """Test SI-SDR over the learning rate, a line for each strategy, with 95% intervals over the seeds."""
+    figure, axes = plt.subplots(
+        1, len(study.models), figsize=(1.5 + 4.5 * len(study.models), 3.8), squeeze=False, layout="constrained"
+    )
+    for axis, model in zip(axes[0], study.models, strict=True):
+        for number, strategy in enumerate(study.strategies):
+            places = [rate * 1.03 ** (number - len(study.strategies) / 2) for rate in study.rates]  # side by side
+            _draw_means(
+                axis, places, [study.scores.mean(model, strategy, rate) for rate in study.rates], label=strategy
+            )
+        axis.set_xscale("log")
+        axis.set_xticks(study.rates, [as_text(rate) for rate in study.rates])
+        axis.minorticks_off()
+        axis.set_xlabel("learning rate")
+        axis.set_ylabel("test SI-SDR [dB]")
+        axis.set_title(model.replace("_", " "), fontsize=10)
+        axis.grid(alpha=0.3)
+    axes[0][0].legend(fontsize=8)
     return figure
 
 
@@ -168,6 +212,8 @@ def curves_figure(study: Strategies, curves: pd.DataFrame) -> Figure:
 
 FIGURES: dict[type, Callable[[Any], Figure]] = {
     Gains: gains_figure,
+    PairedMixtures: mixtures_figure,
+    Rates: rates_figure,
     Table1: table1_figure,
     Strategies: strategies_figure,
     Scales: scales_figure,

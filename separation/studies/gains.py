@@ -8,7 +8,15 @@ from tqdm import tqdm
 
 from separation.errors import InputError
 from separation.runs.summaries import load_summary
-from separation.studies.comparing import NONE, all_seeds, check_alike, name_strategies, shared_settings
+from separation.studies.comparing import (
+    NO_PARTNER,
+    NONE,
+    all_seeds,
+    check_alike,
+    check_once,
+    name_strategies,
+    shared_settings,
+)
 from separation.studies.intervals import Mean, mean
 from separation.studies.run_table import (
     DAMAGE,
@@ -93,10 +101,7 @@ class Gains:
         self.notes = [shared_settings(rows), *check_alike(rows, mixed, quantities)]
         self.seeds = all_seeds(rows)
         self.of: dict[tuple[str, str, str], pd.DataFrame] = {}
-        twice = rows[rows.duplicated(["model", "strategy", "seed", "step"])]
-        if len(twice):
-            which = ", ".join(f"{name} {twice.iloc[0][name]}" for name in ("model", "strategy", "seed"))
-            raise InputError(f"two runs of {which}; leave out one")
+        check_once(rows, "step")
         for model, of_model in rows.groupby("model", sort=False):
             for quantity in GAINS:
                 tables = {
@@ -111,9 +116,7 @@ class Gains:
                     if len(difference):
                         self.of[quantity, str(model), strategy] = difference
         if not self.of:
-            raise InputError(
-                "no run has a partner without clipping (clip=none or clip.p=100) of the same model and seed"
-            )
+            raise InputError(NO_PARTNER)
 
     def means(self, quantity: str, model: str, strategy: str) -> dict[int, Mean]:
         """Mean and interval of each step."""

@@ -33,3 +33,32 @@ def mean(values: Sequence[float]) -> Mean:
     if count > 1:
         half_width = float(scipy.stats.t.ppf(0.975, count - 1) * np.std(known, ddof=1) / count**0.5)
     return Mean(float(np.mean(known)) if count else float("nan"), half_width, count, len(values) - count)
+
+
+class Interval(NamedTuple):
+    """A mean and its 95% interval, which needn't be symmetric."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def crossed_bootstrap(values: np.ndarray, draws: int = 10_000) -> Interval:
+    """The mean of values that two kinds of chance have made, each row (seed) meeting each column (mixture).
+
+    Rows and columns are drawn with replacement, independently of each other (A. B. Owen, "The pigeonhole bootstrap",
+    2007): values of one row, or of one column, vary together, so drawing single values would claim too much.
+
+    Args:
+        values: shape (rows, columns); NaN in a column leaves that column out.
+        draws: how many bootstrap means; they are the same each time.
+    """
+    known = values[:, ~np.isnan(values).any(axis=0)]
+    random = np.random.default_rng(0)
+    rows, columns = (random.multinomial(count, np.full(count, 1 / count), draws) / count for count in known.shape)
+    means = np.einsum("dr,rc,dc->d", rows, known, columns, optimize=True)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Interval(float(known.mean()), float(low), float(high))
