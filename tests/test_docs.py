@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 
 import pytest
 from conftest import ROOT
@@ -9,9 +10,13 @@ from conftest import ROOT
 from separation.app.settings import compose_config, split_overrides
 from separation.studies.__main__ import parser
 
+sys.path.insert(0, str(ROOT / "scripts"))
+import api_reference
+
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "gradclip/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "gradclip/docs").glob("*.md")),
 ]
 MADE_UP = ("mine", "GROUP")
 """What is in the place of a name that the reader chooses."""
@@ -61,3 +66,8 @@ def test_commands_have_settings_that_exist(page):
         else:
             _, overrides = split_overrides(given, "evaluate")
             compose_config("config", overrides)
+
+
+def test_the_reference_is_that_of_the_docstrings():
+    remedy = "run python scripts/api_reference.py"
+    assert api_reference.OUTPUT.read_text(encoding="utf-8") == api_reference.reference(), remedy

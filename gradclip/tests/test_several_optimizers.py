@@ -304,3 +304,20 @@ def test_a_clip_inside_of_a_compiled_step():
     for count in range(1, 4):
         step()
         assert clipper.finite_steps == count
+
+
+def test_lbfgs_clips_at_the_end_of_its_closure():
+    weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer, clipper = torch.optim.LBFGS([weight], lr=1.0, max_iter=1), FixedClip(1.0)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = weight.square().sum() / 2
+        loss.backward()
+        clipper.clip_(weight)
+        return loss
+
+    optimizer.step(closure)
+    # LBFGS makes its first step at most as long as 1 over the gradient's sum of magnitudes, .6 + .8.
+    torch.testing.assert_close(weight.detach(), torch.tensor([3 - 0.6 / 1.4, 4 - 0.8 / 1.4]))
+    assert clipper.finite_steps == 1
