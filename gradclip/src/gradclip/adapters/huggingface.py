@@ -1,4 +1,4 @@
-"""Clips in Hugging Face's `Trainer`.
+"""Clips in Hugging Face's `Trainer`, whose own clipping has to be off.
 
 As in:
 
@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import Trainer
 from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
+from gradclip.adapters.shared import metrics, missing_state
 from gradclip.attachment import Attachment
 from gradclip.clipper import Clipper
 from gradclip.result import ClipResult
@@ -20,8 +22,25 @@ from gradclip.result import ClipResult
 FILE = "clipper.pt"
 
 
+def attach(clipper: Clipper, trainer: Trainer, missing_ok: bool = False) -> "ClipCallback":
+    """Adds a `ClipCallback` to a trainer, before all its other callbacks, so that all of them see what it logs.
+
+    Args:
+        clipper: the strategy.
+        trainer: before `train()`.
+        missing_ok: see `ClipCallback`.
+    """
+    callback = ClipCallback(clipper, missing_ok)
+    trainer.callback_handler.callbacks.insert(0, callback)
+    return callback
+
+
 class ClipCallback(TrainerCallback):  # type: ignore[misc]
     """Clips in the optimizer's step, after accumulation and unscaling; its state lies in each checkpoint's folder.
+
+    Puts grad_norm, clip_threshold and clip_coefficient of the last step into the trainer's logs, which TensorBoard
+    shows as train/grad_norm and so on. They reach `state.log_history` and the callbacks behind this one; TensorBoard's
+    and other reporters lie before those that are passed to the trainer, and see them where `attach` adds it.
 
     Args:
         clipper: the strategy.
@@ -32,7 +51,7 @@ class ClipCallback(TrainerCallback):  # type: ignore[misc]
 
     Raises:
         ValueError: at the start of the training, where the trainer clips too (`max_grad_norm` isn't 0), or a resumed
-            checkpoint holds no clipper's state.
+            checkpoint holds no clipper's state or isn't in `output_dir`.
     """
 
     def __init__(self, clipper: Clipper, missing_ok: bool = False) -> None:
@@ -53,17 +72,34 @@ class ClipCallback(TrainerCallback):  # type: ignore[misc]
         if self._attachment is not None:  # of a training that was interrupted
             self._attachment.remove()
         if state.global_step > 0:
-            self._resume(_folder(args, state) / FILE)
+            self._resume(_folder(args, state), state)
         self._attachment = self.clipper.attach(kwargs["optimizer"], kwargs["model"].named_parameters())
 
-    def _resume(self, path: Path) -> None:
-        if path.exists():
-            self.clipper.load_state_dict(torch.load(path, weights_only=True))
+    def _resume(self, folder: Path, state: TrainerState) -> None:
+        """Looks into the output folder, since the trainer doesn't say which checkpoint it resumes from."""
+        if (folder / FILE).exists():
+            saved = TrainerState.load_from_json(str(folder / "trainer_state.json"))
+            if repr(saved.log_history) != repr(state.log_history):  # as text: NaN equals nothing
+                raise ValueError(
+                    f"{folder}: the training resumes from another run's checkpoint; load the clipper's state from there"
+                    " with load_state_dict, and pass missing_ok=True and another output_dir"
+                )
+            self.clipper.load_state_dict(torch.load(folder / FILE, weights_only=True))
         elif not self.missing_ok:
-            raise ValueError(
-                f"{path}: the training resumes, but its clipper's state isn't there; resume from a checkpoint in"
-                " output_dir that was saved with ClipCallback, or pass missing_ok=True"
-            )
+            raise missing_state(folder / FILE)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if self.result is not None and logs is not None and "loss" in logs:  # evaluations are logged too
+            measured = {name: float(value) for name, value in metrics(self.result, prefix="").items()}
+            logs.update(measured)
+            state.log_history[-1].update(measured)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:

@@ -1,0 +1,97 @@
+"""Lightning with several optimizers, manual optimization, mixed precision, and checkpoints without a clipper."""
+
+import importlib
+import math
+
+import pytest
+
+from gradclip import AutoClip, FixedClip, NonFiniteGradientError
+from test_adapters import history
+
+pytestmark = pytest.mark.slow
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def few():
+    """`lightning_modules`, imported late: Lightning takes some seconds."""
+    pytest.importorskip("lightning")
+    return importlib.import_module("lightning_modules")
+
+
+@pytest.mark.parametrize("keys", [("generator", "discriminator"), (0, 1)])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_manual_optimization_of_two_networks(few, keys, precision):
+    generator, discriminator = keys
+    clippers = {discriminator: FixedClip(0.01), generator: AutoClip(p=0)}  # in another order than the optimizers
+    trainer = few.fit(module := few.Networks(), clippers, precision=precision)
+    assert history(clippers[generator]) == pytest.approx(module.norms["generator"])
+    smallest = [min(module.norms["generator"][: step + 1]) for step in range(STEPS)]
+    assert module.updates["generator"] == pytest.approx(smallest, rel=1e-4)
+    assert min(module.norms["discriminator"]) > 0.01
+    assert module.updates["discriminator"] == pytest.approx([0.01] * STEPS, rel=1e-3)
+    metrics = trainer.callback_metrics
+    assert metrics[f"train/{generator}/grad_norm"] == pytest.approx(module.norms["generator"][-1])
+    assert metrics[f"train/{generator}/clip_threshold"] == pytest.approx(smallest[-1])
+    assert metrics[f"train/{discriminator}/clip_threshold"] == pytest.approx(0.01)
+    coefficient = 0.01 / module.norms["discriminator"][-1]
+    assert metrics[f"train/{discriminator}/clip_coefficient"] == pytest.approx(coefficient)
+
+
+def test_an_optimizer_without_a_clipper_is_left_alone(few):
+    few.fit(module := few.Networks(), {"discriminator": FixedClip(0.01)})
+    assert module.updates["generator"] == pytest.approx(module.norms["generator"], rel=1e-4)
+    assert module.updates["discriminator"] == pytest.approx([0.01] * STEPS, rel=1e-3)
+
+
+def test_the_norm_is_of_what_the_optimizer_steps(few):
+    """Not of other gradients in the module, which nobody sets to zero."""
+    few.fit(module := few.Automatic(), clipper := AutoClip(p=50))
+    assert module.other.weight.grad is not None
+    norms = [parameter.grad.norm().item() for parameter in module.trained.parameters()]
+    assert history(clipper)[-1] == pytest.approx(math.hypot(*norms))
+
+
+def test_state_of_several_clippers(few, tmp_path):
+    path = tmp_path / "two.ckpt"
+    clippers = {"generator": AutoClip(), "discriminator": AutoClip()}
+    few.fit(few.Networks(), clippers).save_checkpoint(path)
+    resumed = {"discriminator": AutoClip(), "generator": AutoClip()}
+    few.fit(few.Networks(), resumed, ckpt_path=path, max_epochs=2)
+    for name, clipper in clippers.items():
+        assert history(resumed[name])[:STEPS] == history(clipper) and len(history(resumed[name])) == 2 * STEPS
+    message = r"clipper: the state has \['discriminator', 'generator'\], this callback \['generator'\]"
+    with pytest.raises(ValueError, match=message):
+        few.fit(few.Networks(), {"generator": AutoClip()}, ckpt_path=path, max_epochs=2)
+
+
+def test_a_checkpoint_without_a_clippers_state_says_so(few, tmp_path):
+    few.fit(few.Automatic(), None).save_checkpoint(path := tmp_path / "without.ckpt")
+    with pytest.raises(ValueError, match="checkpoint: the training resumes, but its clipper's state isn't there"):
+        few.fit(few.Automatic(), AutoClip(), ckpt_path=path, max_epochs=2)
+    few.fit(few.Automatic(), clipper := AutoClip(), missing_ok=True, ckpt_path=path, max_epochs=2)
+    assert len(history(clipper)) == STEPS
+
+
+def test_steps_in_which_the_scaler_finds_infinity(few):
+    """They are neither recorded nor counted, even where a gradient that isn't finite has to raise."""
+    clipper = AutoClip(on_nonfinite="raise")
+    few.fit(few.Automatic(), clipper, **few.mixed_precision(2.0**18))
+    assert clipper.nonfinite_steps == 0 and 0 < len(history(clipper)) < STEPS
+    with pytest.raises(NonFiniteGradientError):
+        few.fit(few.Automatic(math.nan), AutoClip(on_nonfinite="raise"))
+
+
+REFUSALS = [
+    (AutoClip(), "clipper: one clipper has one memory, but configure_optimizers returned 2 optimizers"),
+    ({"decoder": AutoClip()}, "clipper: 'decoder' stands for 0 of the 2 optimizers; name a submodule"),
+    ({2: AutoClip()}, "clipper: 2 stands for 0 of the 2 optimizers; .* or give its index, 0 to 1"),
+    ({"": AutoClip()}, "clipper: '' stands for 2 of the 2 optimizers"),
+    ({"generator": AutoClip(), 0: AutoClip()}, "clipper: 0 names an optimizer that has a clipper already"),
+]
+
+
+@pytest.mark.parametrize(("clippers", "message"), REFUSALS)
+def test_refuses_clippers_whose_optimizer_it_cannot_tell(few, clippers, message):
+    with pytest.raises(ValueError, match=message):
+        few.fit(few.Networks(), clippers)
