@@ -79,7 +79,7 @@ class ClipCallback(TrainerCallback):  # type: ignore[misc]
         """Looks into the output folder, since the trainer doesn't say which checkpoint it resumes from."""
         if (folder / FILE).exists():
             saved = TrainerState.load_from_json(str(folder / "trainer_state.json"))
-            if repr(saved.log_history) != repr(state.log_history):  # as text: NaN equals nothing
+            if saved.log_history != state.log_history:
                 raise ValueError(
                     f"{folder}: the training resumes from another run's checkpoint; load the clipper's state from there"
                     " with load_state_dict, and pass missing_ok=True and another output_dir"
