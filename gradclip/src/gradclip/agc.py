@@ -49,6 +49,7 @@ class AGC(TensorClipper):
 
     def _clip_tensors(self, grads: Gradients) -> ClipResult:
         grads.require_plain("AGC")
+        grads.require_parameters("AGC")
         norm = grads.norm
         clipped = [not excluded for excluded in self._excluded(grads)]
         for name, parameter, tensor, wanted in zip(

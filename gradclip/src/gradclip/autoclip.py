@@ -114,6 +114,14 @@ class AutoClip(Clipper):
             history.add(norm)
         return history.percentile(self.p) if len(history) > self.warmup else math.inf
 
+    def _samples_threshold(self, norms: list[float]) -> float:
+        if self._grouping is not None:
+            return super()._samples_threshold(norms)
+        threshold = self._threshold(WHOLE, 0.0)
+        for norm in norms:
+            threshold = self._threshold(WHOLE, norm)
+        return threshold
+
     def _state(self) -> dict[str, Any]:
         return {
             "window": self.window,

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from gradclip.attachment import Attachment, Exclude, Optimizers
 from gradclip.checks import check_choice
-from gradclip.gradients import Gradients, Parameters
+from gradclip.gradients import Gradients, Parameters, as_list
 from gradclip.ownership import Ownership
+from gradclip.per_sample import PerSampleResult, Samples
+from gradclip.plain_gradients import PlainGradients, Tree
 from gradclip.result import ClipResult, NonFiniteGradientError
 from gradclip.state import VERSION, State, copied, num_bytes
 
@@ -72,15 +74,113 @@ class Clipper(ABC):
             TypeError: `parameters` holds something else than tensors or (name, tensor) pairs.
             NonFiniteGradientError: the gradient holds NaN or infinity, and `on_nonfinite` is "raise".
         """
-        if self.attachment is not None:
-            raise ValueError(
-                "clip_: the clipper is attached to an optimizer, whose step clips; don't call clip_, or remove() the"
-                " attachment"
-            )
+        self._require_detached("clip_")
         grads = Gradients(parameters, None, self.needs_max, self.per_tensor)
         result = self.apply(grads)
         grads.flush()
         return result
+
+    def clip_grad_norm_(
+        self,
+        parameters: Parameters,
+        max_norm: float = math.inf,
+        norm_type: float = 2.0,
+        error_if_nonfinite: bool = False,
+        foreach: bool | None = None,
+    ) -> Tensor:
+        """As `clip_`, in place of `torch.nn.utils.clip_grad_norm_` in trainers that call such a function.
+
+        A step that is to be left out finds no gradients, since such a trainer doesn't ask: torch's optimizers then
+        leave the parameters and their state as they are. (With `on_nonfinite="zero"` they would find zeros, and move by
+        momentum and weight decay.)
+
+        Args:
+            parameters: as for `clip_`.
+            max_norm: ignored; the clipper has a threshold of its own.
+            norm_type: 2.
+            error_if_nonfinite: raise, as `on_nonfinite="raise"` does.
+            foreach: ignored.
+
+        Returns:
+            The norm before clipping, a 0-d tensor on the gradients' device; zero where there are no gradients.
+
+        Raises:
+            ValueError: `norm_type` isn't 2, or as `clip_`.
+            TypeError, NonFiniteGradientError: as `clip_`.
+        """
+        if float(norm_type) != 2:
+            raise ValueError(f"norm_type: expected 2, got {norm_type!r}; {type(self).__name__} bounds the L2 norm")
+        items = [parameters] if isinstance(parameters, Tensor) else as_list(parameters)
+        tensors = [item[1] if isinstance(item, tuple) else item for item in items]
+        if tensors and all(isinstance(tensor, Tensor) and tensor.grad is None for tensor in tensors):
+            return torch.tensor(0.0)
+        result = self.clip_(items)
+        if error_if_nonfinite and not math.isfinite(result.grad_norm):
+            raise NonFiniteGradientError(f"the gradient's norm is {result.grad_norm}")
+        grad = next(tensor.grad for tensor in tensors if tensor.grad is not None)
+        if not result.should_step:
+            for tensor in tensors:
+                tensor.grad = None
+        dtype = torch.promote_types(grad.dtype.to_real(), torch.float32)
+        return torch.as_tensor(result.raw.grad_norm, dtype=dtype, device=grad.device)
+
+    @torch.no_grad()
+    def clip_grads_(self, gradients: Tree) -> ClipResult:
+        """Clips gradients in place that lie in no parameter's `.grad`, such as those of `torch.func.grad`.
+
+        Args:
+            gradients: a tensor, or a list, tuple or dictionary of them, nested as you like; None stands for no
+                gradient. Strategies that work tensor by tensor know them by their places, such as "encoder.weight".
+
+        Raises:
+            ValueError: as `clip_`; or a tensor is expanded and can't be written to, or the strategy compares gradients
+                with parameters (`AGC`).
+            TypeError: `gradients` holds something else than tensors of floating-point numbers.
+            NonFiniteGradientError: as `clip_`.
+        """
+        self._require_detached("clip_grads_")
+        grads = PlainGradients(gradients, self.needs_max, self.per_tensor)
+        result = self.apply(grads)
+        grads.flush()
+        return result
+
+    @torch.no_grad()
+    def clip_per_sample_(self, gradients: Tree) -> PerSampleResult:
+        """Clips each sample's gradient by itself, in place: g_i <- g_i * min(1, threshold / ||g_i||).
+
+        That is what private training needs of a clipper; noise and accounting are another library's, such as Opacus.
+        The bound on a sample's influence is the threshold, so it has to be `FixedClip`'s: AutoClip's, the percentile of
+        all samples' norms so far, those of this batch included, depends on the data and isn't private itself.
+
+        A sample whose gradient holds NaN or infinity is set to zero, or raises where `on_nonfinite` is "raise". Samples
+        count as steps in `clipped_fraction`, and AutoClip remembers 8 bytes a sample: give it a `window`.
+
+        Args:
+            gradients: as for `clip_grads_`, with the batch as first dimension of each, as
+                `torch.func.vmap(torch.func.grad(...))` returns them; dense and real.
+
+        Raises:
+            ValueError: the strategy isn't `FixedClip`, `NoClip`, or AutoClip without groups; the tensors differ in
+                their first dimension; or one can't be clipped in place.
+            TypeError, NonFiniteGradientError: as `clip_grads_`.
+        """
+        self._require_detached("clip_per_sample_")
+        samples = Samples(gradients)
+        nonfinite = (~samples.finite).nonzero().flatten().tolist()
+        if nonfinite and self.on_nonfinite == "raise":
+            raise NonFiniteGradientError(f"the gradient holds NaN or infinity in samples {nonfinite}")
+        result = samples.scale_to_(self._samples_threshold(samples.norms[samples.finite].tolist()))
+        self.nonfinite_steps += len(nonfinite)
+        self.finite_steps += len(samples.norms) - len(nonfinite)
+        self._clipped_steps += int((result.factors < 1).sum()) - len(nonfinite)
+        return result
+
+    def _samples_threshold(self, norms: list[float]) -> float:
+        """The threshold of samples with these norms (finite, perhaps zero), which it records."""
+        raise ValueError(
+            f"clip_per_sample_: {type(self).__name__} has no threshold for single samples; use FixedClip, or AutoClip"
+            " without groups"
+        )
 
     def apply(self, grads: Gradients) -> ClipResult:
         """As `clip_`, on gradients that were collected before; a common factor is left to `grads.flush()`."""
@@ -105,6 +205,13 @@ class Clipper(ABC):
     @abstractmethod
     def _clip(self, grads: Gradients) -> ClipResult:
         """Changes finite gradients in place and updates the strategy's memory."""
+
+    def _require_detached(self, method: str) -> None:
+        if self.attachment is not None:
+            raise ValueError(
+                f"{method}: the clipper is attached to an optimizer, whose step clips; don't call {method}, or remove()"
+                " the attachment"
+            )
 
     def attached_to(self, *optimizers: torch.optim.Optimizer) -> None:  # noqa: B027 (most strategies do nothing)
         """Called with the optimizers when the strategy is attached; for those that read their state or groups."""

@@ -33,3 +33,6 @@ class FixedClip(NormClipper):
 
     def _threshold(self, grad_norm: float) -> float:
         return self.max_norm
+
+    def _samples_threshold(self, norms: list[float]) -> float:
+        return self.max_norm

@@ -227,6 +227,14 @@ class Gradients:
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise ValueError(f"parameters: {twice!r} is the name of two of them; {strategy} keeps its memory by name")
 
+    def require_parameters(self, strategy: str) -> None:
+        """Raises ValueError where the gradients came without parameters."""
+        if not self.all_parameters:
+            raise ValueError(
+                f"gradients: {strategy} compares them with their parameters; put them into .grad and call"
+                " clip_(model.named_parameters())"
+            )
+
     def require_plain(self, strategy: str) -> None:
         """Raises ValueError where a gradient is sparse, complex or distributed."""
         if self._special is not None:

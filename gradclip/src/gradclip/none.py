@@ -13,3 +13,6 @@ class NoClip(NormClipper):
 
     def _threshold(self, grad_norm: float) -> float:
         return math.inf
+
+    def _samples_threshold(self, norms: list[float]) -> float:
+        return math.inf
