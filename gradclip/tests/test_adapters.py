@@ -84,6 +84,9 @@ def check_metrics(metrics: dict[str, Tensor | float], norms: list[float]) -> Non
     assert metrics["train/grad_norm"] == pytest.approx(norms[-1])
     assert metrics["train/clip_threshold"] == pytest.approx(threshold)
     assert metrics["train/clip_coefficient"] == pytest.approx(min(1.0, threshold / norms[-1]))
+    so_far = [torch.tensor(norms[:step]).quantile(0.25).item() for step in range(1, len(norms) + 1)]
+    clipped = sum(norm > threshold * (1 + 1e-6) for norm, threshold in zip(norms, so_far, strict=True))
+    assert metrics["train/clipped_fraction"] == pytest.approx(clipped / len(norms))
 
 
 @pytest.mark.slow
@@ -169,7 +172,7 @@ def test_hugging_face_trainer(tmp_path: Path, plain, monkeypatch: pytest.MonkeyP
     whole, resumed = autoclip(), autoclip()
     check(whole, train(whole), plain)
     half = tmp_path / "out/checkpoint-4"
-    assert len(torch.load(half / "clipper.pt", weights_only=True)["history"]["all"]) == 4
+    assert len(dict(torch.load(half / "clipper.pt", weights_only=True)["history"])["all"]) == 4
     check(resumed, train(resumed, str(half)), plain)
     (half / "clipper.pt").unlink()
     with pytest.raises(ValueError, match="clipper.pt: the training resumes, but its clipper's state isn't there"):

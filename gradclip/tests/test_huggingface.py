@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from gradclip import AutoClip, ClipResult, FixedClip
-from test_adapters import Regression, Rows, history
+from test_adapters import Regression, Rows
 
 pytestmark = pytest.mark.slow
-LOGGED = ("grad_norm", "clip_threshold", "clip_coefficient")
+LOGGED = ("grad_norm", "clip_threshold", "clip_coefficient", "clipped_fraction")
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ class Recorded(AutoClip):
 
 
 def expected(clipper: Recorded, step: int) -> list[float]:
-    result = clipper.results[step - 1]
-    return [result.grad_norm, result.threshold, result.coefficient]
+    result, clipped = clipper.results[step - 1], sum(result.clipped for result in clipper.results[:step])
+    return [result.grad_norm, result.threshold, result.coefficient, clipped / step]
 
 
 def test_a_callbacks_values_reach_the_log_history(transformers, adapter, tmp_path, capsys):
@@ -100,4 +100,4 @@ def test_the_state_of_another_run_is_refused(transformers, adapter, tmp_path):
     resumed.load_state_dict(torch.load(f"{elsewhere}/clipper.pt", weights_only=True))
     shutil.rmtree(tmp_path / "two")
     trainer(transformers, tmp_path / "two", [adapter.ClipCallback(resumed, missing_ok=True)]).train(elsewhere)
-    assert len(history(resumed)) == 6
+    assert len(list(resumed.history)) == 6

@@ -6,7 +6,6 @@ import math
 import pytest
 
 from gradclip import AutoClip, FixedClip, NonFiniteGradientError
-from test_adapters import history
 
 pytestmark = pytest.mark.slow
 STEPS = 6
@@ -25,7 +24,7 @@ def test_manual_optimization_of_two_networks(few, keys, precision):
     generator, discriminator = keys
     clippers = {discriminator: FixedClip(0.01), generator: AutoClip(p=0)}  # in another order than the optimizers
     trainer = few.fit(module := few.Networks(), clippers, precision=precision)
-    assert history(clippers[generator]) == pytest.approx(module.norms["generator"])
+    assert list(clippers[generator].history) == pytest.approx(module.norms["generator"])
     smallest = [min(module.norms["generator"][: step + 1]) for step in range(STEPS)]
     assert module.updates["generator"] == pytest.approx(smallest, rel=1e-4)
     assert min(module.norms["discriminator"]) > 0.01
@@ -36,6 +35,7 @@ def test_manual_optimization_of_two_networks(few, keys, precision):
     assert metrics[f"train/{discriminator}/clip_threshold"] == pytest.approx(0.01)
     coefficient = 0.01 / module.norms["discriminator"][-1]
     assert metrics[f"train/{discriminator}/clip_coefficient"] == pytest.approx(coefficient)
+    assert metrics[f"train/{discriminator}/clipped_fraction"] == 1
 
 
 def test_an_optimizer_without_a_clipper_is_left_alone(few):
@@ -49,7 +49,7 @@ def test_the_norm_is_of_what_the_optimizer_steps(few):
     few.fit(module := few.Automatic(), clipper := AutoClip(p=50))
     assert module.other.weight.grad is not None
     norms = [parameter.grad.norm().item() for parameter in module.trained.parameters()]
-    assert history(clipper)[-1] == pytest.approx(math.hypot(*norms))
+    assert list(clipper.history)[-1] == pytest.approx(math.hypot(*norms))
 
 
 def test_state_of_several_clippers(few, tmp_path):
@@ -59,7 +59,10 @@ def test_state_of_several_clippers(few, tmp_path):
     resumed = {"discriminator": AutoClip(), "generator": AutoClip()}
     few.fit(few.Networks(), resumed, ckpt_path=path, max_epochs=2)
     for name, clipper in clippers.items():
-        assert history(resumed[name])[:STEPS] == history(clipper) and len(history(resumed[name])) == 2 * STEPS
+        assert (
+            list(resumed[name].history)[:STEPS] == list(clipper.history)
+            and len(list(resumed[name].history)) == 2 * STEPS
+        )
     message = r"clipper: the state has \['discriminator', 'generator'\], this callback \['generator'\]"
     with pytest.raises(ValueError, match=message):
         few.fit(few.Networks(), {"generator": AutoClip()}, ckpt_path=path, max_epochs=2)
@@ -70,14 +73,14 @@ def test_a_checkpoint_without_a_clippers_state_says_so(few, tmp_path):
     with pytest.raises(ValueError, match="checkpoint: the training resumes, but its clipper's state isn't there"):
         few.fit(few.Automatic(), AutoClip(), ckpt_path=path, max_epochs=2)
     few.fit(few.Automatic(), clipper := AutoClip(), missing_ok=True, ckpt_path=path, max_epochs=2)
-    assert len(history(clipper)) == STEPS
+    assert len(list(clipper.history)) == STEPS
 
 
 def test_steps_in_which_the_scaler_finds_infinity(few):
     """They are neither recorded nor counted, even where a gradient that isn't finite has to raise."""
     clipper = AutoClip(on_nonfinite="raise")
     few.fit(few.Automatic(), clipper, **few.mixed_precision(2.0**18))
-    assert clipper.nonfinite_steps == 0 and 0 < len(history(clipper)) < STEPS
+    assert clipper.nonfinite_steps == 0 and 0 < len(list(clipper.history)) < STEPS
     with pytest.raises(NonFiniteGradientError):
         few.fit(few.Automatic(math.nan), AutoClip(on_nonfinite="raise"))
 

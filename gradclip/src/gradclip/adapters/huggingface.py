@@ -38,9 +38,9 @@ def attach(clipper: Clipper, trainer: Trainer, missing_ok: bool = False) -> "Cli
 class ClipCallback(TrainerCallback):  # type: ignore[misc]
     """Clips in the optimizer's step, after accumulation and unscaling; its state lies in each checkpoint's folder.
 
-    Puts grad_norm, clip_threshold and clip_coefficient of the last step into the trainer's logs, which TensorBoard
-    shows as train/grad_norm and so on. They reach `state.log_history` and the callbacks behind this one; TensorBoard's
-    and other reporters lie before those that are passed to the trainer, and see them where `attach` adds it.
+    Puts grad_norm, clip_threshold, clip_coefficient and clipped_fraction into the trainer's logs, which TensorBoard
+    shows as train/grad_norm and so on. They reach `state.log_history` and the callbacks behind this one. TensorBoard's
+    and other reporters lie before those that are passed to the trainer, and see them where `attach` adds this one.
 
     Args:
         clipper: the strategy.
@@ -97,7 +97,7 @@ class ClipCallback(TrainerCallback):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         if self.result is not None and logs is not None and "loss" in logs:  # evaluations are logged too
-            measured = {name: float(value) for name, value in metrics(self.result, prefix="").items()}
+            measured = {name: float(value) for name, value in metrics(self.clipper, self.result, prefix="").items()}
             logs.update(measured)
             state.log_history[-1].update(measured)
 

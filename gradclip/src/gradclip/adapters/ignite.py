@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from gradclip.adapters.shared import metrics
 from gradclip.attachment import Attachment
 from gradclip.clipper import Clipper
 
@@ -17,8 +18,8 @@ from gradclip.clipper import Clipper
 def attach(clipper: Clipper, engine: Engine, optimizer: torch.optim.Optimizer, model: nn.Module) -> Attachment:
     """Clips in each step of the optimizer, and puts what was measured into the engine's metrics.
 
-    `engine.state.metrics` then holds train/grad_norm, train/clip_threshold and train/clip_coefficient after each
-    iteration in which a step was taken.
+    `engine.state.metrics` then holds train/grad_norm, train/clip_threshold, train/clip_coefficient and
+    train/clipped_fraction, from the first step on.
 
     Args:
         clipper: the strategy.
@@ -30,10 +31,7 @@ def attach(clipper: Clipper, engine: Engine, optimizer: torch.optim.Optimizer, m
 
     def keep(engine: Engine) -> None:
         if attachment.result is not None:
-            raw = attachment.result.raw
-            engine.state.metrics["train/grad_norm"] = raw.grad_norm
-            engine.state.metrics["train/clip_threshold"] = raw.threshold
-            engine.state.metrics["train/clip_coefficient"] = raw.coefficient
+            engine.state.metrics.update(metrics(clipper, attachment.result))
 
     engine.add_event_handler(Events.ITERATION_COMPLETED, keep)
     return attachment

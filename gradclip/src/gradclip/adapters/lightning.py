@@ -23,7 +23,7 @@ Key = str | int
 class ClipCallback(Callback):  # type: ignore[misc]
     """Clips once per optimizer step, after accumulation and unscaling; its state is saved in Lightning's checkpoints.
 
-    Logs train/grad_norm, train/clip_threshold and train/clip_coefficient; with several clippers
+    Logs train/grad_norm, train/clip_threshold, train/clip_coefficient and train/clipped_fraction; with several clippers
     train/generator/grad_norm and so on. A step that is to be left out finds no gradients. Where gradients overflow
     under 16-bit precision, the scaler leaves out the step, and it is neither recorded nor counted.
 
@@ -90,7 +90,7 @@ class ClipCallback(Callback):  # type: ignore[misc]
         self.result = clipper.clip_([(self._names.get(id(each), f"{i}"), each) for i, each in enumerate(parameters)])
         if not self.result.should_step:
             optimizer.zero_grad(set_to_none=True)
-        pl_module.log_dict(metrics(self.result, prefix))
+        pl_module.log_dict(metrics(clipper, self.result, prefix))
 
     def state_dict(self) -> dict[str, Any]:
         if isinstance(self.clipper, Clipper):

@@ -2,17 +2,22 @@
 
 from torch import Tensor
 
+from gradclip.clipper import Clipper
 from gradclip.result import ClipResult
 
 
-def metrics(result: ClipResult, prefix: str = "train/") -> dict[str, float | Tensor]:
-    """What was measured, under the names that all adapters log; reading it makes no host wait for a device."""
+def metrics(clipper: Clipper, result: ClipResult, prefix: str = "train/") -> dict[str, float | Tensor]:
+    """What all adapters log: the step's norm, threshold and coefficient, and the share of steps clipped so far.
+
+    Values that a device may still be computing stay there, so the share is left out where a device counts.
+    """
     raw = result.raw
-    return {
+    values = {
         f"{prefix}grad_norm": raw.grad_norm,
         f"{prefix}clip_threshold": raw.threshold,
         f"{prefix}clip_coefficient": raw.coefficient,
     }
+    return values if clipper.on_device else {**values, f"{prefix}clipped_fraction": clipper.clipped_fraction}
 
 
 def missing_state(checkpoint: object) -> ValueError:
