@@ -16,8 +16,8 @@ from gradclip.adapters.shared import metrics, missing_state
 from gradclip.clipper import Clipper
 from gradclip.result import ClipResult
 
-Key = str | int
-"""A submodule's name or an optimizer's index."""
+Clippers = Clipper | Mapping[str, Clipper] | Mapping[int, Clipper]
+"""One, or one for each optimizer by a submodule's name or the optimizer's index."""
 
 
 class ClipCallback(Callback):  # type: ignore[misc]
@@ -42,7 +42,7 @@ class ClipCallback(Callback):  # type: ignore[misc]
             fused optimizer unscales by itself under 16-bit precision, or a resumed checkpoint holds no clipper's state.
     """
 
-    def __init__(self, clipper: Clipper | Mapping[Key, Clipper], missing_ok: bool = False) -> None:
+    def __init__(self, clipper: Clippers, missing_ok: bool = False) -> None:
         self.clipper = clipper
         self.missing_ok = missing_ok
         self.result: ClipResult | None = None
@@ -111,7 +111,9 @@ class ClipCallback(Callback):  # type: ignore[misc]
             raise missing_state("checkpoint")
 
 
-def _optimizer(key: Key, optimizers: list[torch.optim.Optimizer], module: LightningModule) -> torch.optim.Optimizer:
+def _optimizer(
+    key: str | int, optimizers: list[torch.optim.Optimizer], module: LightningModule
+) -> torch.optim.Optimizer:
     """The optimizer that has this index, or that trains this submodule."""
     if isinstance(key, int):
         matches = optimizers[key : key + 1]
