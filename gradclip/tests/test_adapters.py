@@ -213,6 +213,10 @@ def test_accelerate(tmp_path: Path, plain):
     assert len(history(clipper)) == 4
     train(accelerator, model, optimizer, rows[8:])
     check(clipper, model, plain)
+    (tmp_path / "state/custom_checkpoint_0.pkl").unlink()
+    accelerator, *_ = parts()
+    with pytest.raises(RuntimeError, match="Found checkpoints: 0\n\tRegistered objects: 1"):
+        accelerator.load_state(str(tmp_path / "state"))
 
 
 def ignite_update(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable:
@@ -252,3 +256,6 @@ def test_ignite(tmp_path: Path, plain):
     assert len(history(objects["clipper"])) == 4
     engine.run(rows[8:])
     check(objects["clipper"], objects["model"], plain)
+    del state["clipper"]
+    with pytest.raises(ValueError, match="Key 'clipper' from x is not found"):
+        handlers.Checkpoint.load_objects(parts()[1], state)

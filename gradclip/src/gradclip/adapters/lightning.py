@@ -67,7 +67,8 @@ class ClipCallback(Callback):  # type: ignore[misc]
             if len(optimizers) != 1:
                 raise ValueError(
                     f"clipper: one clipper has one memory, but configure_optimizers returned {len(optimizers)}"
-                    " optimizers; pass one for each, as in ClipCallback({'generator': AutoClip(), ...})"
+                    " optimizers; pass one for each, as in ClipCallback({'generator': AutoClip(), ...}), or call"
+                    " clipper.clip_(self.named_parameters()) before their steps"
                 )
             return {optimizers[0]: (self.clipper, "train/")}
         assigned: dict[torch.optim.Optimizer, tuple[Clipper, str]] = {}
