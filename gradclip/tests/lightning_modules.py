@@ -45,15 +45,17 @@ class Networks(lightning.LightningModule):
 
 
 class Automatic(lightning.LightningModule):
-    """One optimizer for one of two networks; the other one has gradients too."""
+    """One optimizer for one of two networks; the other one has gradients too. Leaves out batches at will."""
 
-    def __init__(self, scale: float = 1.0) -> None:
+    def __init__(self, scale: float = 1.0, left_out: int | None = None) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.trained, self.other = nn.Linear(3, 3), nn.Linear(3, 1)
-        self.scale = scale
+        self.scale, self.left_out = scale, left_out
 
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor | None:
+        if index == self.left_out:
+            return None
         return self.other(self.trained(batch["x"])).square().mean() * self.scale
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

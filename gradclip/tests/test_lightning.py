@@ -4,6 +4,7 @@ import importlib
 import math
 
 import pytest
+import torch
 
 from gradclip import AutoClip, FixedClip, NonFiniteGradientError
 
@@ -52,6 +53,28 @@ def test_the_norm_is_of_what_the_optimizer_steps(few):
     assert list(clipper.history)[-1] == pytest.approx(math.hypot(*norms))
 
 
+def test_a_batch_without_a_loss_is_no_step(few):
+    few.fit(few.Automatic(left_out=2), clipper := AutoClip())
+    assert len(clipper.history) == clipper.finite_steps == STEPS - 1
+
+
+def test_fabric_needs_no_adapter(few, tmp_path):
+    fabric = importlib.import_module("lightning.fabric").Fabric(accelerator="cpu", devices=1)
+    model = torch.nn.Linear(3, 1)
+    model, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    attachment = (clipper := AutoClip(p=0)).attach(optimizer, model.named_parameters())
+    for scale in (1, 3, 2):
+        optimizer.zero_grad()
+        fabric.backward(scale * model(torch.ones(1, 3)).sum())
+        optimizer.step()
+        assert attachment.result.grad_norm == pytest.approx(2 * scale) and attachment.result.threshold == pytest.approx(
+            2
+        )
+    fabric.save(tmp_path / "state", {"clipper": clipper})
+    fabric.load(tmp_path / "state", {"clipper": (restored := AutoClip(p=0))})
+    assert restored.history == clipper.history
+
+
 def test_state_of_several_clippers(few, tmp_path):
     path = tmp_path / "two.ckpt"
     clippers = {"generator": AutoClip(), "discriminator": AutoClip()}
@@ -90,6 +113,7 @@ REFUSALS = [
     ({"decoder": AutoClip()}, "clipper: 'decoder' stands for 0 of the 2 optimizers; name a submodule"),
     ({2: AutoClip()}, "clipper: 2 stands for 0 of the 2 optimizers; .* or give its index, 0 to 1"),
     ({"": AutoClip()}, "clipper: '' stands for 2 of the 2 optimizers"),
+    (dict.fromkeys(["generator", "discriminator"], AutoClip()), "parameters: the clipper has met only others"),
     ({"generator": AutoClip(), 0: AutoClip()}, "clipper: 0 names an optimizer that has a clipper already"),
 ]
 

@@ -111,7 +111,7 @@ class Clipper(ABC):
         if float(norm_type) != 2:
             raise ValueError(f"norm_type: expected 2, got {norm_type!r}; {type(self).__name__} bounds the L2 norm")
         items = [parameters] if isinstance(parameters, Tensor) else as_list(parameters)
-        tensors = [item[1] if isinstance(item, tuple) else item for item in items]
+        tensors = [item[-1] if isinstance(item, tuple) else item for item in items]
         if tensors and all(isinstance(tensor, Tensor) and tensor.grad is None for tensor in tensors):
             return torch.tensor(0.0)
         result = self.clip_(items)

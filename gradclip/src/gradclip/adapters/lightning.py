@@ -82,12 +82,14 @@ class ClipCallback(Callback):  # type: ignore[misc]
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        scaler = _scaler(trainer)
-        overflow = scaler is not None and any(scaler._found_inf_per_device(optimizer).values())
-        if overflow or optimizer not in self._assigned:
+        if optimizer not in self._assigned:
             return
         clipper, prefix = self._assigned[optimizer]
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        scaler = _scaler(trainer)
+        overflow = scaler is not None and any(scaler._found_inf_per_device(optimizer).values())
+        if overflow or all(parameter.grad is None for parameter in parameters):  # `training_step` may return None
+            return
         self.result = clipper.clip_([(self._names.get(id(each), f"{i}"), each) for i, each in enumerate(parameters)])
         if not self.result.should_step:
             optimizer.zero_grad(set_to_none=True)
