@@ -101,3 +101,13 @@ def test_the_state_of_another_run_is_refused(transformers, adapter, tmp_path):
     shutil.rmtree(tmp_path / "two")
     trainer(transformers, tmp_path / "two", [adapter.ClipCallback(resumed, missing_ok=True)]).train(elsewhere)
     assert len(list(resumed.history)) == 6
+
+
+def test_a_search_of_hyperparameters_is_refused(transformers, adapter, tmp_path):
+    """Its models would share a memory, and its checkpoints lie elsewhere."""
+    arguments = transformers.TrainingArguments(output_dir=str(tmp_path), max_grad_norm=0, use_cpu=True)
+    state = transformers.TrainerState(is_hyper_param_search=True)
+    with pytest.raises(
+        ValueError, match="hyperparameter_search: it trains several models, but a clipper belongs to one"
+    ):
+        adapter.ClipCallback(AutoClip()).on_train_begin(arguments, state, transformers.TrainerControl())

@@ -25,6 +25,7 @@ from gradclip.clipper import Clipper, NormClipper, TensorClipper
 from gradclip.error_feedback import ErrorFeedback
 from gradclip.fixed import FixedClip
 from gradclip.none import NoClip
+from gradclip.per_sample import PerSampleResult
 from gradclip.result import ClipResult, NonFiniteGradientError
 from gradclip.skip_spikes import SkipSpikes
 from gradclip.spam import SpikeClip
@@ -50,6 +51,7 @@ __all__ = [
     "NoClip",
     "NonFiniteGradientError",
     "NormClipper",
+    "PerSampleResult",
     "SkipSpikes",
     "SpikeClip",
     "TensorClipper",

@@ -50,8 +50,8 @@ class ClipCallback(TrainerCallback):  # type: ignore[misc]
         clipper: the strategy.
 
     Raises:
-        ValueError: at the start of the training, where the trainer clips too (`max_grad_norm` isn't 0), or a resumed
-            checkpoint holds no clipper's state or isn't in `output_dir`.
+        ValueError: at the start of the training, where the trainer clips too (`max_grad_norm` isn't 0) or searches
+            hyperparameters, or a resumed checkpoint holds no clipper's state or isn't in `output_dir`.
     """
 
     def __init__(self, clipper: Clipper, missing_ok: bool = False) -> None:
@@ -69,6 +69,10 @@ class ClipCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if args.max_grad_norm:
             raise ValueError(f"max_grad_norm: expected 0 beside ClipCallback, got {args.max_grad_norm!r}")
+        if state.is_hyper_param_search:
+            raise ValueError(
+                "hyperparameter_search: it trains several models, but a clipper belongs to one; use train()"
+            )
         if self._attachment is not None:  # of a training that was interrupted
             self._attachment.remove()
         if state.global_step > 0:
@@ -102,7 +106,7 @@ class ClipCallback(TrainerCallback):  # type: ignore[misc]
             state.log_history[-1].update(measured)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
+        if args.should_save:
             path = _folder(args, state) / FILE
             torch.save(self.clipper.state_dict(), path.with_suffix(".tmp"))
             os.replace(path.with_suffix(".tmp"), path)
