@@ -7,10 +7,9 @@ As in:
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Trainer
 from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
@@ -19,10 +18,13 @@ from gradclip.attachment import Attachment
 from gradclip.clipper import Clipper
 from gradclip.result import ClipResult
 
+if TYPE_CHECKING:
+    from transformers import Trainer  # imports audio and vision libraries too
+
 FILE = "clipper.pt"
 
 
-def attach(clipper: Clipper, trainer: Trainer, missing_ok: bool = False) -> "ClipCallback":
+def attach(clipper: Clipper, trainer: "Trainer", missing_ok: bool = False) -> "ClipCallback":
     """Adds a `ClipCallback` to a trainer, before all its other callbacks, so that all of them see what it logs.
 
     Args:
