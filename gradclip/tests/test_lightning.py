@@ -122,3 +122,11 @@ REFUSALS = [
 def test_refuses_clippers_whose_optimizer_it_cannot_tell(few, clippers, message):
     with pytest.raises(ValueError, match=message):
         few.fit(few.Networks(), clippers)
+
+
+def test_refuses_deepspeed(few, monkeypatch):
+    """It leaves the parameters without gradients, so nothing would be clipped."""
+    strategies = importlib.import_module("lightning.pytorch.strategies")
+    monkeypatch.setattr("gradclip.adapters.lightning.DeepSpeedStrategy", strategies.SingleDeviceStrategy)
+    with pytest.raises(ValueError, match="strategy: DeepSpeed keeps the gradients to itself"):
+        few.fit(few.Automatic(), AutoClip())

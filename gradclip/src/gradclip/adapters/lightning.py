@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy
 
 from gradclip.adapters.shared import metrics, missing_state
 from gradclip.clipper import Clipper
@@ -38,8 +39,9 @@ class ClipCallback(Callback):  # type: ignore[misc]
         result: the last step's, of whichever optimizer; None before the first one.
 
     Raises:
-        ValueError: at the start of the training, where the trainer clips too, a clipper's optimizer can't be told, a
-            fused optimizer unscales by itself under 16-bit precision, or a resumed checkpoint holds no clipper's state.
+        ValueError: at the start of the training, where the trainer clips too or runs DeepSpeed, a clipper's optimizer
+            can't be told, a fused optimizer unscales by itself under 16-bit precision, or a resumed checkpoint holds no
+            clipper's state.
     """
 
     def __init__(self, clipper: Clippers, missing_ok: bool = False) -> None:
@@ -52,11 +54,14 @@ class ClipCallback(Callback):  # type: ignore[misc]
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.gradient_clip_val:
             raise ValueError(f"gradient_clip_val: expected None beside ClipCallback, got {trainer.gradient_clip_val!r}")
+        if isinstance(trainer.strategy, DeepSpeedStrategy):
+            raise ValueError(
+                "strategy: DeepSpeed keeps the gradients to itself; use its own gradient_clipping, or FSDP2"
+            )
         self._assigned = self._assign(trainer.optimizers, pl_module)
         self._names = {id(parameter): name for name, parameter in pl_module.named_parameters()}
-        if _scaler(trainer) is not None and any(
-            getattr(each, "_step_supports_amp_scaling", False) for each in self._assigned
-        ):
+        fused = any(getattr(optimizer, "_step_supports_amp_scaling", False) for optimizer in self._assigned)
+        if fused and _scaler(trainer) is not None:
             raise ValueError("fused: this optimizer unscales in its own step, after the clipping; use fused=False")
 
     def _assign(
@@ -90,7 +95,8 @@ class ClipCallback(Callback):  # type: ignore[misc]
         overflow = scaler is not None and any(scaler._found_inf_per_device(optimizer).values())
         if overflow or all(parameter.grad is None for parameter in parameters):  # `training_step` may return None
             return
-        self.result = clipper.clip_([(self._names.get(id(each), f"{i}"), each) for i, each in enumerate(parameters)])
+        names = [self._names.get(id(each), f"parameter {position}") for position, each in enumerate(parameters)]
+        self.result = clipper.clip_(zip(names, parameters, strict=True))
         if not self.result.should_step:
             optimizer.zero_grad(set_to_none=True)
         pl_module.log_dict(metrics(clipper, self.result, prefix))
