@@ -145,8 +145,8 @@ def test_results_unpack_and_become_a_dictionary():
     assert (norm, threshold, coefficient, should_step) == (5.0, 2.5, 0.5, True)
     assert result.as_dict("train/") == {
         "train/grad_norm": 5.0,
-        "train/threshold": 2.5,
-        "train/coefficient": 0.5,
+        "train/clip_threshold": 2.5,
+        "train/clip_coefficient": 0.5,
         "train/clipped": True,
     }
     weight.grad = torch.tensor([3.0, 4.0])
@@ -154,8 +154,8 @@ def test_results_unpack_and_become_a_dictionary():
     assert all(isinstance(value, torch.Tensor) for value in on_device.values())
     assert {name: value.item() for name, value in on_device.items()} == {
         "grad_norm": 5.0,
-        "threshold": 5.0,
-        "coefficient": 1.0,
+        "clip_threshold": 5.0,
+        "clip_coefficient": 1.0,
         "clipped": False,
     }
 

@@ -63,15 +63,15 @@ class ClipResult:
         return self.coefficient < 1.0
 
     def as_dict(self, prefix: str = "") -> dict[str, float | bool | Tensor]:
-        """What one logs: `grad_norm`, `threshold`, `coefficient` and `clipped`, with `prefix` before each name.
+        """What one logs: `grad_norm`, `clip_threshold`, `clip_coefficient` and `clipped`, with `prefix` before each name.
 
         As in `raw`, values that a device may still be computing stay there.
         """
         grad_norm, threshold, coefficient, _ = self.raw
         return {
             f"{prefix}grad_norm": grad_norm,
-            f"{prefix}threshold": threshold,
-            f"{prefix}coefficient": coefficient,
+            f"{prefix}clip_threshold": threshold,
+            f"{prefix}clip_coefficient": coefficient,
             f"{prefix}clipped": coefficient < 1,
         }
 

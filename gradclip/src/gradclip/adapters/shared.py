@@ -11,12 +11,8 @@ def metrics(clipper: Clipper, result: ClipResult, prefix: str = "train/") -> dic
 
     Values that a device may still be computing stay there, so the share is left out where a device counts.
     """
-    raw = result.raw
-    values = {
-        f"{prefix}grad_norm": raw.grad_norm,
-        f"{prefix}clip_threshold": raw.threshold,
-        f"{prefix}clip_coefficient": raw.coefficient,
-    }
+    values = result.as_dict(prefix)
+    del values[f"{prefix}clipped"]
     return values if clipper.on_device else {**values, f"{prefix}clipped_fraction": clipper.clipped_fraction}
 
 
