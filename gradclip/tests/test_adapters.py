@@ -54,7 +54,7 @@ def autoclip() -> AutoClip:
 
 
 def history(clipper: Clipper) -> list[float]:
-    return list(clipper.history["all"])
+    return list(clipper.histories["all"])
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,10 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 OUTPUTS = {
     "attached_amp": r"'grad_norm': .*\nclipped in \d\d% of 100 steps",
+    "distributed_checkpoint": r"50 norms restored",
     "foreign_trainer": r"100 norms recorded, clipped in [1-9]\d% of the steps",
     "functional": r"step 100: loss 0\.0\d+, norm ",
+    "muon_adamw": r"ClipResult.*\nclipped in \d\d% of 100 turns",
     "per_sample": r"weights 0\.12\d to 0\.12\d; ",
     "plain_loop": r"clipped in [5-9]\d% of the steps; error 0\.00",
     "resume": r"the same weights to the last bit: True",

@@ -177,7 +177,7 @@ def test_a_group_may_be_without_gradients_in_a_step():
         if step % 2:
             parameters[2][1].grad = parameters[3][1].grad = None
         clipper.clip_(parameters)
-    assert {name: len(norms) for name, norms in clipper.history.items()} == {"e": 6, "m": 3}
+    assert {name: len(norms) for name, norms in clipper.histories.items()} == {"e": 6, "m": 3}
 
 
 def test_a_model_is_no_list_of_parameters():

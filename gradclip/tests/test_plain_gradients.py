@@ -61,7 +61,7 @@ def test_nested_trees_and_their_names():
     tree = {"encoder": [torch.tensor([3.0]), {"bias": torch.tensor([4.0])}], "head": (torch.tensor(12.0), None)}
     clipper = AutoClip(p=100, groups="tensor")
     assert clipper.clip_grads_(tree).grad_norm == 13.0
-    assert {name: list(norms) for name, norms in clipper.history.items()} == {
+    assert {name: list(norms) for name, norms in clipper.histories.items()} == {
         "encoder.0": [3.0],
         "encoder.1.bias": [4.0],
         "head.0": [12.0],

@@ -273,7 +273,7 @@ def test_param_groups_have_a_history_each():
         second.step()
     for name, ndim in {"matrices": 2, "1": 1}.items():
         norms = [math.sqrt(sum((g**2).sum() for g in gradients if g.ndim == ndim)) for gradients in STEPS[:4]]
-        assert clipper.history[name].tolist() == pytest.approx(norms, rel=1e-12)
+        assert clipper.histories[name].tolist() == pytest.approx(norms, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["autoclip", "fixed", "zclip"])

@@ -110,9 +110,11 @@ def test_what_a_clipper_shows_of_itself():
     expected = "<AutoClip(p=25.0, window=None, groups=None, warmup=0, on_nonfinite='skip'), 320 bytes>"
     assert repr(clipper) == expected
     assert repr(Chain([FixedClip(2.0)])).startswith("<Chain(clippers={'0': <FixedClip(max_norm=2.0, on_nonfinite=")
-    assert len(clipper.history) == 40 and set(AutoClip(groups="tensor").history) == set()
+    assert len(clipper.history) == 40 and AutoClip(groups="tensor").histories == {}
     grouped = trained("autoclip_per_tensor")
-    assert {name: len(history) for name, history in grouped.history.items()} == {
+    with pytest.raises(ValueError, match="history: with groups there is one for each; see histories"):
+        _ = grouped.history
+    assert {name: len(history) for name, history in grouped.histories.items()} == {
         name: 40 for name, _ in named_parameters()
     }
 

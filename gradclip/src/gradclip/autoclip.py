@@ -78,10 +78,20 @@ class AutoClip(Clipper):
         return None if self._grouping is None else self._grouping.setting
 
     @property
-    def history(self) -> "array[float] | dict[str, array[float]]":
-        """The norms that count, in their order; with groups, those of each group. A copy."""
-        histories = {group: history.values for group, history in self._histories.items()}
-        return histories if self._grouping is not None else histories.get(WHOLE, array("d"))
+    def history(self) -> "array[float]":
+        """The norms of the whole gradient that count, in their order; a copy.
+
+        Raises:
+            ValueError: with groups there are several; see `histories`.
+        """
+        if self._grouping is not None:
+            raise ValueError("history: with groups there is one for each; see histories")
+        return self.histories.get(WHOLE, array("d"))
+
+    @property
+    def histories(self) -> "dict[str, array[float]]":
+        """The same of each group by name; without groups, under "all"."""
+        return {group: history.values for group, history in self._histories.items()}
 
     def attached_to(self, *optimizers: torch.optim.Optimizer) -> None:
         if self._grouping is not None:

@@ -63,7 +63,7 @@ class ClipResult:
         return self.coefficient < 1.0
 
     def as_dict(self, prefix: str = "") -> dict[str, float | bool | Tensor]:
-        """What one logs: `grad_norm`, `clip_threshold`, `clip_coefficient` and `clipped`, with `prefix` before each name.
+        """What one logs: grad_norm, clip_threshold, clip_coefficient and clipped, with `prefix` before each name.
 
         As in `raw`, values that a device may still be computing stay there.
         """
