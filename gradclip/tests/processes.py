@@ -9,10 +9,14 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from gradclip import AGC, AdaGC, AutoClip, Clipper, FixedClip, ValueClip
+from gradclip.gradients import Gradients
+from gradclip.tensors import reduced
 
 STEPS, BATCH = 20, 8
 
@@ -65,6 +69,48 @@ def comes_back(clipper: Clipper, fresh: Clipper, folder: Path) -> bool:
     return str(fresh.state_dict()) == str(clipper.state_dict()) != before
 
 
+SPREAD: dict[str, tuple[str, list[Placement]]] = {
+    "rows": ("line", [Shard(0)]),
+    "columns": ("line", [Shard(1)]),
+    "one row for two": ("line", [Shard(0)]),
+    "whole": ("line", [Replicate()]),
+    "another mesh": ("square", [Replicate(), Shard(0)]),
+    "summands": ("line", [Partial()]),
+}
+"""Of each parameter, over which mesh and how it is spread."""
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {name: torch.randn((1 if "one" in name else 4, 3), generator=generator) for name in SPREAD}
+
+
+def spread(name: str, tensor: torch.Tensor, meshes: dict[str, DeviceMesh]) -> DTensor:
+    mesh, placements = meshes[SPREAD[name][0]], SPREAD[name][1]
+    if placements != [Partial()]:
+        return distribute_tensor(tensor, mesh, placements)
+    return DTensor.from_local(tensor - 7 if dist.get_rank() else torch.full_like(tensor, 7), mesh, placements)
+
+
+def spread_in_every_way() -> dict[str, object]:
+    """Norms and largest magnitudes of DTensors of all kinds together, and the gradients clipped to a norm of 1."""
+    meshes = {
+        "line": init_device_mesh("cpu", (2,), mesh_dim_names=("data",)),
+        "square": init_device_mesh("cpu", (1, 2), mesh_dim_names=("data", "expert")),
+    }
+    parameters = []
+    for name, value in tensors().items():
+        grad = spread(name, value, meshes)
+        parameter = nn.Parameter(reduced(torch.zeros_like(grad)))
+        parameter.grad = grad
+        parameters.append((name, parameter))
+    grads = Gradients(parameters, with_max=True)
+    norms, largest = grads.norms, grads.max_abs
+    FixedClip(1.0).clip_(parameters)
+    clipped = [parameter.grad.full_tensor().tolist() for _, parameter in parameters]
+    return {"norms": norms, "largest": largest, "clipped": clipped}
+
+
 def main(folder: Path) -> None:
     dist.init_process_group("gloo")
     rank = dist.get_rank()
@@ -85,6 +131,7 @@ def main(folder: Path) -> None:
             fresh = AutoClip(p=25, groups=clipper.groups)
             seen[f"{name} checkpoint"] = comes_back(clipper, fresh, folder / name)
     seen["skips"] = skips(model, rank)
+    seen["spread"] = spread_in_every_way()
     seen["refusal"] = refusal(AGC(), model)
     for original in (True, False):
         sharded = FullyShardedDataParallel(network(), use_orig_params=original, device_id=torch.device("cpu"))

@@ -71,3 +71,15 @@ def test_fsdp_of_the_first_kind_is_refused(ranks, original):
 @pytest.mark.slow
 def test_a_distributed_checkpoint_gives_the_history_back(ranks):
     assert all(seen["fsdp checkpoint"] and seen["fsdp tensor checkpoint"] for seen in ranks)
+
+
+@pytest.mark.slow
+def test_tensors_that_are_spread_in_different_ways_have_one_norm(ranks):
+    """Over two meshes, by rows and columns, whole, in summands, and with a process that holds no row."""
+    whole = list(processes.tensors().values())
+    total = math.hypot(*(float(tensor.double().norm()) for tensor in whole))
+    for seen in (ranks[0]["spread"], ranks[1]["spread"]):
+        np.testing.assert_allclose(seen["norms"], [float(tensor.norm()) for tensor in whole], rtol=1e-6)
+        np.testing.assert_allclose(seen["largest"], [float(tensor.abs().max()) for tensor in whole], rtol=1e-6)
+        for clipped, tensor in zip(seen["clipped"], whole, strict=True):
+            np.testing.assert_allclose(clipped, tensor / total, rtol=1e-5, atol=1e-7)

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -91,6 +92,39 @@ def test_sparse_gradients_stand_for_what_they_sum_to():
     assert (result.grad_norm, result.coefficient) == (5.0, 0.5)
     assert weight.grad.is_sparse
     assert torch.equal(weight.grad.to_dense(), sparse([1, 3], [[1.5, 0.0], [0.0, 2.0]], dense=True))
+
+
+def test_a_sparse_gradient_may_hold_nothing():
+    empty = torch.sparse_coo_tensor(
+        torch.zeros(1, 0, dtype=torch.long), torch.zeros(0, 2), (4, 2), check_invariants=True
+    )
+    for name in ("none", "value", "adaclip", "autoclip_on_device"):
+        parameters = with_grads(empty.clone(), torch.tensor([3.0, 4.0]))
+        assert make(name).clip_(parameters).grad_norm == 5.0
+
+
+def test_gradients_may_come_go_and_change_their_kind_between_steps():
+    kinds = {
+        "none": lambda dtype: None,
+        "dense": lambda dtype: torch.full((4, 2), 3.0, dtype=dtype),
+        "sparse": lambda dtype: sparse([1, 1, 3], [[1.0, 0.0], [2.0, 0.0], [0.0, 4.0]]).to(dtype),
+        "expanded": lambda dtype: torch.ones(1, dtype=dtype).expand(4, 2),
+        "transposed": lambda dtype: torch.arange(8.0).to(dtype).view(2, 4).t(),
+    }
+    dtypes = [torch.float32] * 4 + [torch.float16, torch.complex64, torch.float64]
+    parameters = [torch.nn.Parameter(torch.zeros(4, 2, dtype=dtype)) for dtype in dtypes]
+    random, clipper = np.random.default_rng(0), FixedClip(1.0)
+
+    def norm() -> float:
+        grads = [parameter.grad.to_dense().abs().double() for parameter in parameters if parameter.grad is not None]
+        return math.sqrt(sum(float(grad.square().sum()) for grad in grads))
+
+    for _ in range(100):
+        for parameter in parameters:
+            parameter.grad = kinds[random.choice(list(kinds))](parameter.dtype)
+        expected = norm()
+        assert clipper.clip_(parameters).grad_norm == pytest.approx(expected, rel=1e-6)
+        assert norm() == pytest.approx(1, rel=1e-3)  # in half precision
 
 
 @pytest.mark.parametrize("name", ["spam", "agc", "error_feedback"])

@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradclip.tensors import alike, is_dtensor, multiply_, scale_all_, tensor_norms
+from gradclip.tensors import Kind, alike, is_dtensor, multiply_, reduced, scale_alike_, tensor_norms
 
 Parameters = Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 """A tensor, tensors (`model.parameters()`), or pairs of name and tensor (`model.named_parameters()`)."""
@@ -49,13 +50,6 @@ class Gradients:
         if not items:
             raise ValueError("parameters: got none (a generator such as model.parameters() is exhausted after one use)")
         self.named = isinstance(items[0], tuple)
-        self.all_names: list[str] = []
-        """Those without a gradient among them."""
-        self.all_parameters: list[Tensor] = []
-        self.names: list[str] = []
-        self.parameters: list[Tensor] = []
-        self.tensors: list[Tensor] = []  # what is changed in place: dense, real, of this process
-        self._sources: list[Tensor] = []  # what is measured: as `tensors`, but DTensors whole
         self._special: str | None = None  # the first sparse, complex or distributed one
         self._add_all(items)
         if not self.tensors:
@@ -70,29 +64,36 @@ class Gradients:
         self._max: list[float] = []
         self._initial_norm: float | None = None
 
-    def _add_all(self, items: list[Tensor] | list[tuple[str, Tensor]]) -> None:
-        seen: dict[int, Tensor] = {}  # keeps them alive: the identity of a gradient that is replaced could be reused
-        for position, item in enumerate(items):
-            name, parameter = item if isinstance(item, tuple) and len(item) == 2 else (f"parameter {position}", item)
-            if not isinstance(parameter, Tensor) or not isinstance(name, str):
-                raise TypeError(f"parameters: expected tensors or (name, tensor) pairs, got {type(item).__name__}")
+    def _add_all(self, items: list[Any]) -> None:
+        # Each tensor takes as little time as can be here: it takes as long as clipping a small one.
+        names, parameters = _split(items)
+        # All are held before one is replaced: the identity of one that is freed could be another's.
+        grads = [parameter.grad for parameter in parameters]
+        places: dict[int, int] = {}
+        for index, grad in enumerate(grads):
+            if grad is not None and grad.numel() > 0:
+                places.setdefault(id(grad), index)
+        for name, parameter in zip(names, parameters, strict=True):
             if getattr(parameter, "_fsdp_flattened", False):
                 raise ValueError(
                     f"parameters: {name} is sharded by FullyShardedDataParallel, which doesn't say so in its gradient,"
                     " so the norm would be this process's own; shard by torch.distributed.fsdp.fully_shard instead"
                 )
-            name = plain_name(name)
-            self.all_names.append(name)
-            self.all_parameters.append(parameter)
-            grad = parameter.grad
-            if grad is None or grad.numel() == 0 or id(grad) in seen or id(parameter) in seen:
-                continue
-            seen[id(grad)], seen[id(parameter)] = grad, parameter
-            source = self._writable(name, parameter, grad)
-            self.names.append(name)
-            self.parameters.append(parameter)
-            self._sources.append(source)
-            self.tensors.append(source.to_local() if is_dtensor(source) else source)
+        self.all_names, self.all_parameters = list(names), parameters
+        """Those without a gradient among them."""
+        self.names = [names[index] for index in places.values()]
+        self.parameters = [parameters[index] for index in places.values()]
+        sources = [grad for grad in (grads[index] for index in places.values()) if grad is not None]
+        groups, odd = alike(sources), []
+        for kind, group in groups.items():
+            plain = _is_plain(kind)
+            odd += [index for index in group if not (plain and sources[index].is_contiguous())]
+        for index in sorted(odd):
+            sources[index] = self._writable(self.names[index], self.parameters[index], sources[index])
+        self._sources = sources  # what is measured: dense and real
+        self._groups = list((alike(sources) if odd else groups).values())  # of those that fused operations take
+        self.tensors = [source.to_local() if is_dtensor(source) else source for source in sources]
+        """What is changed in place: as measured, but of this process."""
 
     def _writable(self, name: str, parameter: Tensor, grad: Tensor) -> Tensor:
         """A dense real tensor that shares the gradient's memory."""
@@ -107,6 +108,8 @@ class Gradients:
             parameter.grad = grad = grad.contiguous()
         if is_dtensor(grad):
             self._special = self._special or f"{name}'s is distributed"
+            if any(placement.is_partial() for placement in grad.placements):  # each process holds a summand
+                parameter.grad = grad = reduced(grad)
         if grad.is_complex():
             self._special = self._special or f"{name}'s is complex"
             if grad.is_conj():
@@ -137,9 +140,9 @@ class Gradients:
         return self._max if self.norms else []
 
     def _measure(self) -> list[float]:
-        values = [tensor_norms(self._sources)]
+        values = [tensor_norms(self._sources, groups=self._groups)]
         if self._with_max:
-            values.append(tensor_norms(self._sources, math.inf))
+            values.append(tensor_norms(self._sources, math.inf, groups=self._groups))
         flat = torch.cat(values)
         numbers = (flat if self.grad_scale is None else flat / self.grad_scale).tolist()
         norms, self._max = numbers[: len(self.tensors)], numbers[len(self.tensors) :]
@@ -159,7 +162,7 @@ class Gradients:
     def device_norm(self) -> Tensor:
         """The L2 norm over all tensors as they are now, a float64 scalar; nobody waits for the device."""
         self.flush()
-        total = torch.linalg.vector_norm(tensor_norms(self._sources), dtype=torch.float64)
+        total = torch.linalg.vector_norm(tensor_norms(self._sources, groups=self._groups), dtype=torch.float64)
         return total if self.grad_scale is None else total / self.grad_scale
 
     def scale_(self, factor: float | Tensor) -> None:
@@ -194,12 +197,9 @@ class Gradients:
     def flush(self) -> None:
         """Multiplies by what `scale_` has left open."""
         factor, self.factor = self.factor, 1.0
-        if isinstance(factor, Tensor):
-            for group in alike(self.tensors).values():
-                tensors = [self.tensors[index] for index in group]
-                torch._foreach_div_(tensors, factor.reciprocal().to(tensors[0].device))
-        elif factor != 1.0:
-            scale_all_(self.tensors, factor)
+        if isinstance(factor, Tensor) or factor != 1.0:
+            for group in self._groups:
+                scale_alike_([self.tensors[index] for index in group], factor)
 
     def coefficient(self) -> float | Tensor:
         """The norm now, divided by the norm at first: what all that was done multiplied it by.
@@ -241,6 +241,29 @@ class Gradients:
             raise ValueError(f"parameters: {strategy} needs dense, real gradients on one process, but {self._special}")
 
 
+def _is_plain(kind: Kind) -> bool:
+    """Whether gradients can be measured and written as they are, if they are contiguous."""
+    layout, dtype, _, *others = kind
+    return layout is torch.strided and not dtype.is_complex and not others
+
+
+def _split(items: list[Any]) -> tuple[Sequence[str], list[Tensor]]:
+    """Names and parameters."""
+    if all(isinstance(item, Tensor) for item in items):
+        return _numbered(len(items)), items
+    for item in items:
+        is_pair = isinstance(item, tuple) and len(item) == 2
+        if not (is_pair and isinstance(item[0], str) and isinstance(item[1], Tensor)):
+            raise TypeError(f"parameters: expected tensors or (name, tensor) pairs, got {type(item).__name__}")
+    return [plain_name(name) for name, _ in items], [parameter for _, parameter in items]
+
+
+@lru_cache
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(f"parameter {position}" for position in range(count))
+
+
+@lru_cache(maxsize=100_000)
 def plain_name(name: str) -> str:
     """A parameter's name without what wrappers put into it."""
     return WRAPPERS.sub("", name)

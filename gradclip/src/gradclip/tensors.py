@@ -1,7 +1,7 @@
 """Fused operations on lists of tensors of any device, type and range."""
 
 import math
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -9,26 +9,33 @@ from torch import Tensor
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
+Kind = tuple[Any, ...]
+"""Layout, data type and device; of a subclass also the class, of a DTensor its mesh and placements."""
 SMALLEST_FACTOR = 1e-30
 """Factors below it, or above its reciprocal, come near the ends of float32's range."""
 
 
-def scale_all_(tensors: list[Tensor], factor: float) -> None:
-    """Multiplies all tensors by one factor, in place.
+def scale_alike_(tensors: list[Tensor], factor: float | Tensor) -> None:
+    """Multiplies tensors of one kind (see `alike`) by one factor, in place.
 
     It divides by the factor's reciprocal, as a fused optimizer does with its `grad_scale`: so a clipper takes the same
     steps to the last bit whether it multiplies the gradients or leaves that to the optimizer.
     """
-    if _is_in_range(factor) and not _any_half_on_cpu(tensors):
-        torch._foreach_div_(tensors, 1.0 / factor)
-    else:
+    device = tensors[0].device
+    if isinstance(factor, Tensor):
+        torch._foreach_div_(tensors, factor.reciprocal().to(device))
+    elif not _is_in_range(factor) or _is_half_on_cpu(tensors[0]):
         multiply_(tensors, [factor] * len(tensors))
+    elif device.type == "cpu":  # which would make a tensor of the number for each of them
+        torch._foreach_div_(tensors, torch.tensor(1.0 / factor, dtype=tensors[0].dtype))
+    else:
+        torch._foreach_div_(tensors, 1.0 / factor)
 
 
 def multiply_(tensors: list[Tensor], factors: list[float]) -> None:
     """Multiplies each tensor by its factor, in place; a factor may lie beyond the range of the tensor's type."""
     in_range = all(map(_is_in_range, factors))
-    if in_range and not _any_half_on_cpu(tensors):
+    if in_range and not any(map(_is_half_on_cpu, tensors)):
         torch._foreach_mul_(tensors, factors)
         return
     for tensor, factor in zip(tensors, factors, strict=True):
@@ -67,45 +74,83 @@ def _is_in_range(factor: float) -> bool:
     return SMALLEST_FACTOR < factor < 1 / SMALLEST_FACTOR
 
 
-def _any_half_on_cpu(tensors: list[Tensor]) -> bool:
-    return any(_is_half(tensor) and tensor.device.type == "cpu" for tensor in tensors)
+def _is_half_on_cpu(tensor: Tensor) -> bool:
+    return _is_half(tensor) and tensor.device.type == "cpu"
 
 
 def _is_half(tensor: Tensor) -> bool:
     return tensor.dtype in (torch.float16, torch.bfloat16)
 
 
-def tensor_norms(tensors: list[Tensor], order: float = 2, dtype: torch.dtype | None = None) -> Tensor:
+def tensor_norms(
+    tensors: list[Tensor], order: float = 2, dtype: torch.dtype | None = None, groups: list[list[int]] | None = None
+) -> Tensor:
     """The norm of each tensor, in one fused pass for all of one kind.
 
     Half-precision tensors are accumulated in float32: in float16 a norm above 65,504 would be infinite.
 
+    Args:
+        tensors: dense and real.
+        order: 2 or infinity.
+        dtype: what to accumulate in.
+        groups: positions of those that are alike, where they are known.
+
     Returns:
         Shape (number of tensors,), on the first one's device.
     """
-    groups = alike(tensors)
+    groups = list(alike(tensors).values()) if groups is None else groups
     device = tensors[0].device
     parts = []
-    for group in groups.values():
+    for group in groups:
         members = [tensors[index] for index in group]
         precision = dtype or (torch.float32 if _is_half(members[0]) else None)
-        part = torch.stack(torch._foreach_norm(members, order, dtype=precision))
+        part = _largest(members, precision) if order == math.inf else _stacked_norms(members, order, precision)
         parts.append(part.full_tensor() if is_dtensor(part) else part)
     if len(parts) == 1:
         return parts[0]
     norms = torch.cat([part.to(device, torch.float64) for part in parts])
-    places = torch.tensor([index for group in groups.values() for index in group], device=device)
+    places = torch.tensor([index for group in groups for index in group], device=device)
     return torch.empty_like(norms).index_copy_(0, places, norms)
 
 
-def alike(tensors: list[Tensor]) -> dict[object, list[int]]:
-    """Positions of the tensors of each device, data type and class: the fused operations take one kind at a time."""
-    groups: dict[object, list[int]] = {}
+def _stacked_norms(tensors: list[Tensor], order: float, dtype: torch.dtype | None) -> Tensor:
+    return torch.stack(torch._foreach_norm(tensors, order, dtype=dtype))
+
+
+def _largest(tensors: list[Tensor], dtype: torch.dtype | None) -> Tensor:
+    """The largest magnitude in each; 0 where there is nothing, as in a process whose share of a DTensor is empty."""
+    local = [tensor.to_local() if is_dtensor(tensor) else tensor for tensor in tensors]
+    largest = _stacked_norms([each if each.numel() > 0 else each.new_zeros(1) for each in local], math.inf, dtype)
+    if not is_dtensor(tensors[0]):
+        return largest
+    from torch.distributed.tensor import DTensor, Partial
+
+    mesh = tensors[0].device_mesh
+    return DTensor.from_local(largest, mesh, [Partial("max")] * mesh.ndim, run_check=False)
+
+
+def alike(tensors: list[Tensor]) -> dict[Kind, list[int]]:
+    """Positions of the tensors of each kind: the fused operations take one kind at a time.
+
+    DTensors also have to lie on one mesh, and in the same way.
+    """
+    groups: dict[Kind, list[int]] = {}
     for index, tensor in enumerate(tensors):
-        groups.setdefault((tensor.device, tensor.dtype, type(tensor)), []).append(index)
+        kind: Kind = (tensor.layout, tensor.dtype, tensor.device)
+        if type(tensor) is not Tensor:
+            kind = (*kind, type(tensor), *((tensor.device_mesh, tensor.placements) if is_dtensor(tensor) else ()))
+        groups.setdefault(kind, []).append(index)
     return groups
 
 
 def is_dtensor(tensor: Tensor) -> "TypeGuard[DTensor]":
     """Whether a tensor is spread over processes (`torch.distributed.tensor.DTensor`, whose import costs a second)."""
     return type(tensor) is not Tensor and hasattr(tensor, "full_tensor")
+
+
+def reduced(tensor: "DTensor") -> "DTensor":
+    """The sum where each process holds a summand."""
+    from torch.distributed.tensor import Replicate
+
+    placements = [Replicate() if placement.is_partial() else placement for placement in tensor.placements]
+    return tensor.redistribute(placements=placements)
