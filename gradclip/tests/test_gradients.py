@@ -270,7 +270,7 @@ def test_conjugate_views():
 @pytest.mark.parametrize("on_nonfinite", ["skip", "zero"])
 def test_the_on_device_mode_reads_nothing_on_the_host(on_nonfinite):
     """On the meta device tensors have no values, and reading one raises."""
-    clipper = make("autoclip_on_device", on_nonfinite=on_nonfinite)
+    clipper = make("autoclip_on_device", window=100, capturable=True, on_nonfinite=on_nonfinite)
     parameters = with_grads(torch.ones(3, device="meta"), torch.ones(2, dtype=torch.float16, device="meta"))
     for _ in range(3):
         assert all(value.is_meta for value in clipper.clip_(parameters).raw)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from gradclip.percentile import StreamingPercentile
 
@@ -68,3 +69,27 @@ def test_a_window_keeps_the_last_values_in_their_order():
     history.add(7.0)
     assert list(history.values) == [1.0, 2.0, 7.0]
     assert history.percentile(100) == 7.0 and history.percentile(50) == 2.0
+
+
+@pytest.mark.parametrize("window", [None, 5000, 20_000])
+@pytest.mark.parametrize("kind", STREAMS)
+def test_goes_on_from_a_tensor(kind, window):
+    values = stream(kind, 10_003)
+    given = torch.from_numpy(values[:10_000].copy())
+    history = StreamingPercentile(window, given)
+    given.fill_(7.0)
+    assert np.array_equal(history.tensor().numpy(), values[:10_000][-(window or 10_000) :])
+    for count in (10_001, 10_002, 10_003):
+        history.add(values[count - 1])
+        counted = values[:count][-(window or count) :]
+        assert [history.percentile(p) for p in PERCENTILES] == np.percentile(counted, PERCENTILES).tolist()
+        saved = history.tensor()
+        assert np.array_equal(saved.numpy(), counted)  # in their order of arrival, also from a ring
+        saved.fill_(7.0)
+
+
+def test_the_tensor_of_no_values_is_empty():
+    history = StreamingPercentile(3, torch.empty(0))
+    assert history.tensor().shape == (0,)
+    history.add(2.0)
+    assert history.tensor().tolist() == [2.0] and history.percentile(50) == 2.0

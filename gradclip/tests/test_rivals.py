@@ -163,7 +163,7 @@ REFERENCES = {
         {"groups": {"biases": ["*.bias"], "rest": ["*"]}, "window": 50},
         lambda: autoclip_reference(10, 50, [[1, 3], [0, 2]]),
     ),
-    "autoclip_on_device": ({"capacity": 40}, lambda: autoclip_reference(10, 40, [[0, 1, 2, 3]])),
+    "autoclip_on_device": ({"window": 40}, lambda: autoclip_reference(10, 40, [[0, 1, 2, 3]])),
     "zclip": ({}, zclip_reference),
     "adagc": ({}, adagc_reference),
     "adagn": ({}, adagn_reference),

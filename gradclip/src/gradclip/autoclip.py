@@ -13,7 +13,7 @@ from gradclip.gradients import Gradients
 from gradclip.groups import Grouping, Groups, GroupsSetting
 from gradclip.percentile import StreamingPercentile
 from gradclip.result import ClipResult
-from gradclip.state import WHOLE, State, as_tensor
+from gradclip.state import WHOLE, State
 
 
 class AutoClip(Clipper):
@@ -136,7 +136,7 @@ class AutoClip(Clipper):
         return {
             "window": self.window,
             "groups": None if self._grouping is None else self._grouping.key,
-            "history": tuple((group, as_tensor(history.values)) for group, history in self._histories.items()),
+            "history": tuple((group, history.tensor()) for group, history in self._histories.items()),
         }
 
     def _restore(self, state: State) -> None:

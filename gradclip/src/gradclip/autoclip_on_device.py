@@ -1,55 +1,58 @@
-"""AutoClip without a single wait for the device."""
+"""AutoClip without a wait for the device's latest work."""
 
-import math
 from array import array
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gradclip.checks import check_choice, check_count, check_percentile
-from gradclip.clipper import Clipper
+from gradclip.clipper import LARGEST_NORM, Clipper
+from gradclip.device_history import HostHistory, RingHistory
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
 from gradclip.state import WHOLE, State
 
-DEFAULT_CAPACITY = 100_000
-
 
 class _Count:
-    """A counter of the clipper's that a device keeps; reading it waits for the device."""
+    """A counter of the clipper's that its history keeps; reading it waits for the last step's norm."""
 
     def __init__(self, place: int) -> None:
         self._place = place
 
     def __get__(self, clipper: "AutoClipOnDevice", owner: type) -> int:
-        return int(clipper._counts[self._place])
+        return clipper._history.counts[self._place]
 
     def __set__(self, clipper: "AutoClipOnDevice", value: int) -> None:
-        clipper._counts[self._place] = value
+        counts = clipper._history.counts
+        counts[self._place] = value
+        clipper._history.counts = counts
 
 
 class AutoClipOnDevice(Clipper):
-    """AutoClip over the last `capacity` norms, computed where the gradients are: the host never waits for the device.
+    """AutoClip whose norm and threshold stay on the device: the host runs one step ahead of it.
 
-    The same thresholds as AutoClip(p, window=capacity), to float32 rounding of the norms. All results are 0-d tensors
-    until they are read. A step can be captured in a CUDA graph after one step outside of it. Norms outside of 1e-15 to
-    1e19 are beyond float32's squares and count as zero or infinite.
+    The same thresholds as AutoClip(p, window), to float32 rounding of the norms, and to the last bit for the same
+    norms. The host keeps the history up to the step before, whose norm has been copied to it meanwhile; where the
+    percentile then lies depends on this step's norm alone, and the device works it out. All results are 0-d tensors
+    until they are read. Norms outside of 1e-15 to 1e19 are beyond float32's squares and count as zero or infinite.
 
     Skipping a step costs a wait, unless a fused optimizer does it: attach the clipper to one. Without, `on_nonfinite`
     "zero" needs no wait, and "skip" asks the caller to read `should_step`.
 
     Args:
         p: percentile in [0, 100]; may be changed between steps.
-        capacity: how many norms count, >= 1.
+        window: how many of the last norms count, >= 1; None: all, as in the paper.
+        capturable: keep the history on the device, so that the host waits for nothing and a step can be captured in a
+            CUDA graph, after one step outside of it; needs a window.
         on_nonfinite: "skip" or "zero", see `Clipper`.
 
     Reference: as AutoClip.
-    State: the last `capacity` norms, 8 bytes each; twice that in device memory. Cost: one pass that reads the gradients
-    and one that writes them, always; two passes over the history.
+    State: the norms that count, 8 bytes each; capturable, three times that in device memory. Cost: one pass that reads
+    the gradients and one that writes them, always; some ten operations on single numbers, or capturable, some sixty, of
+    which ten read or write the whole window.
 
     Raises:
-        TypeError, ValueError: an argument is not as described.
+        TypeError, ValueError: an argument is not as described; or in a step, a CUDA graph is being captured.
     """
 
     on_device = True
@@ -57,12 +60,20 @@ class AutoClipOnDevice(Clipper):
     finite_steps = _Count(1)
     _clipped_steps = _Count(2)
 
-    def __init__(self, p: float = 10.0, capacity: int = DEFAULT_CAPACITY, on_nonfinite: str = "skip") -> None:
-        self._memory: _Memory | None = None
-        self._counts = torch.zeros(3, dtype=torch.int64)
-        super().__init__(check_choice("on_nonfinite", on_nonfinite, ("skip", "zero")))
-        self.capacity = check_count("capacity", capacity)
+    def __init__(
+        self, p: float = 10.0, window: int | None = None, capturable: bool = False, on_nonfinite: str = "skip"
+    ) -> None:
+        self.window = None if window is None else check_count("window", window)
+        self.capturable = capturable
         self._p = check_percentile("p", p)
+        self._history: HostHistory | RingHistory
+        if not capturable:
+            self._history = HostHistory(self._p, self.window)
+        elif self.window is not None:
+            self._history = RingHistory(self._p, self.window)
+        else:
+            raise ValueError("window: expected the size of a captured step's history, such as 100000, got None")
+        super().__init__(check_choice("on_nonfinite", on_nonfinite, ("skip", "zero")))
 
     @property
     def p(self) -> float:
@@ -72,23 +83,18 @@ class AutoClipOnDevice(Clipper):
     @p.setter
     def p(self, value: float) -> None:
         self._p = check_percentile("p", value)
-        if self._memory is not None:
-            self._memory.p.fill_(self._p / 100)
+        self._history.set_p(self._p)
 
     @property
     def history(self) -> "array[float]":
-        """The norms that count, in their order; reading them waits for the device."""
-        return array("d", [] if self._memory is None else self._memory.values().tolist())
+        """The norms that count, in their order; reading them waits for the last step's."""
+        return array("d", self._history.values().tolist())
 
     def _apply(self, grads: Gradients) -> ClipResult:
         norm = grads.device_norm()
-        if self._memory is None or self._memory.device != norm.device:
-            self._move_to(norm.device)
-        assert self._memory is not None
-        finite = norm.isfinite()
-        threshold = self._memory.observe(norm)
-        coefficient = torch.where(finite & (norm > threshold), threshold / norm, 1.0)
-        self._counts += torch.stack([~finite, finite, coefficient < 1])
+        finite = norm < LARGEST_NORM
+        threshold = self._history.observe(norm, finite)
+        coefficient = torch.where(norm > threshold, threshold / norm, 1.0)
         grads.scale_(coefficient)
         if self.on_nonfinite == "zero":
             for tensor in grads.entries():
@@ -100,77 +106,14 @@ class AutoClipOnDevice(Clipper):
     def _clip(self, grads: Gradients) -> ClipResult:
         return self._apply(grads)
 
-    def _move_to(self, device: torch.device) -> None:
-        values = [] if self._memory is None else self._memory.values().tolist()
-        self._memory = _Memory(self.capacity, self.p, values, device)
-        self._counts = self._counts.to(device)
-
     def _state(self) -> dict[str, Any]:
-        values = torch.empty(0, dtype=torch.float64) if self._memory is None else self._memory.values()
-        return {"capacity": self.capacity, "history": ((WHOLE, values),)}
+        return {"window": self.window, "history": ((WHOLE, self._history.values()),)}
 
     def _restore(self, state: State) -> None:
-        state.expect("capacity", self.capacity)
-        values = state.histories("history", grouped=False).get(WHOLE, [])
-        device = torch.device("cpu") if self._memory is None else self._memory.device
-        self._memory = _Memory(self.capacity, self.p, values, device)
-
-
-class _Memory:
-    """The history in tensors of a fixed size, updated in place: in order of arrival (a ring) and sorted.
-
-    Free places of both hold infinity: as long as there are some, the value that makes place for a new one is infinity.
-    """
-
-    @torch.inference_mode(False)  # it outlives the mode it was made in
-    def __init__(self, capacity: int, p: float, values: list[float], device: torch.device) -> None:
-        def number(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
-            return torch.full((), value, dtype=dtype, device=device)
-
-        self.device = device
-        self.p = number(p / 100)
-        self._places = torch.arange(capacity, device=device)
-        self._ring = torch.full((capacity,), math.inf, dtype=torch.float64, device=device)
-        kept = torch.tensor(values[-capacity:], dtype=torch.float64, device=device)
-        self._ring[: len(kept)] = kept
-        self._sorted = self._ring.sort().values
-        self._count = number(len(kept), torch.int64)
-        self._next = number(len(kept) % capacity, torch.int64)
-
-    def observe(self, norm: Tensor) -> Tensor:
-        """Records a norm unless it is zero or not finite; returns the threshold (NaN for a norm that isn't finite)."""
-        finite = norm.isfinite()
-        valid = finite & (norm > 0)
-        oldest = self._ring.index_select(0, self._next.view(1))[0]
-        exchanged = self._exchanged(oldest, norm)
-        self._sorted.copy_(torch.where(valid, exchanged, self._sorted))
-        self._ring.index_copy_(0, self._next.view(1), torch.where(valid, norm, oldest).view(1))
-        self._count += valid & (self._count < len(self._ring))
-        self._next.copy_((self._next + valid) % len(self._ring))
-        return torch.where(finite, self._percentile(), math.nan)
-
-    def _exchanged(self, old: Tensor, new: Tensor) -> Tensor:
-        """The sorted history with one value less and another one more."""
-        hole = torch.searchsorted(self._sorted, old)
-        rest = torch.where(self._places < hole, self._sorted, torch.roll(self._sorted, -1))
-        rest[-1:].fill_(math.inf)
-        place = torch.searchsorted(rest, new)
-        moved = torch.where(self._places < place, rest, torch.roll(rest, 1))
-        return torch.where(self._places == place, new, moved)
-
-    def _percentile(self) -> Tensor:
-        """As `StreamingPercentile.percentile`; infinity where the history is empty."""
-        last = (self._count - 1).clamp(min=0)
-        position = last * self.p
-        index = position.floor()
-        fraction = position - index
-        low = self._sorted.index_select(0, index.long().view(1))[0]
-        high = self._sorted.index_select(0, torch.minimum(index.long() + 1, last).view(1))[0]
-        lower, upper = low + (high - low) * fraction, high - (high - low) * (1 - fraction)
-        return torch.where(self._count > 0, torch.where(fraction >= 0.5, upper, lower), math.inf)
-
-    def values(self) -> Tensor:
-        """The norms in their order, on the host."""
-        count, following = int(self._count), int(self._next)
-        ring = self._ring.cpu()
-        return torch.cat([ring[following:], ring[:following]]) if count == len(ring) else ring[:count].clone()
+        if state.is_first_version:
+            state.expect("capacity", self.window)
+            values = torch.tensor(state.norms("history"), dtype=torch.float64)
+        else:
+            state.expect("window", self.window)
+            values = state.histories("history", grouped=False).get(WHOLE, torch.empty(0))
+        self._history.load(values)

@@ -4,11 +4,13 @@ import math
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 LARGEST_BLOCK = 1024
+T = TypeVar("T", float, Tensor)
 
 
 class StreamingPercentile:
@@ -70,11 +72,28 @@ class StreamingPercentile:
         low = self._at(index)
         if fraction == 0:
             return low
-        high = self._at(index + 1)
-        # NumPy interpolates from the nearer end; the one-sided formula differs in the last bit.
-        if fraction >= 0.5:
-            return high - (high - low) * (1 - fraction)
-        return low + (high - low) * fraction
+        return interpolate(low, self._at(index + 1), fraction)
+
+    def around_next(self, p: float) -> tuple[float, float, float, float]:
+        """Where the p-th percentile will be once another value x has been added.
+
+        Returns:
+            below, middle, above, fraction: it will be at this fraction of the way from clamp(x, below, middle) to
+            clamp(x, middle, above).
+        """
+        self._sort()
+        is_full = len(self._arrived) == self._window
+        staying = len(self._arrived) - is_full
+        position = staying * (p / 100)
+        index = math.floor(position)
+
+        def value_at(rank: int) -> float:  # of those that stay
+            if not 0 <= rank < staying:
+                return -math.inf if rank < 0 else math.inf
+            value = self._at(rank)
+            return self._at(rank + 1) if is_full and value >= self._arrived[self._oldest] else value
+
+        return value_at(index - 1), value_at(index), value_at(index + 1), position - index
 
     def _sort(self) -> None:
         """Makes the blocks of the values to begin with."""
@@ -123,6 +142,13 @@ class StreamingPercentile:
         self._cursor -= index < self._cursor
         if self._cursor == len(self._blocks):  # it stood on the last block, which is gone
             self._cursor = self._rank = 0
+
+
+def interpolate(low: T, high: T, fraction: float) -> T:
+    """Between two values as NumPy does it, from the nearer end: a one-sided formula differs in the last bit."""
+    if fraction >= 0.5:
+        return high - (high - low) * (1 - fraction)
+    return low + (high - low) * fraction
 
 
 def _as_array(values: Tensor) -> "array[float]":

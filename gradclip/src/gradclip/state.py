@@ -69,8 +69,8 @@ class State:
         """Norms, in their order."""
         value = self.get(name)
         if isinstance(value, tuple):
-            value = as_tensor([_number(name, number) for number in value])
-        return _norms(name, value)
+            value = torch.tensor([_number(name, number) for number in value], dtype=torch.float64)
+        return _norms(name, value).tolist()
 
     def rows(self, name: str, length: int) -> dict[str, list[float]]:
         """`length` numbers > 0 for each name."""
@@ -84,7 +84,7 @@ class State:
                 raise ValueError(f"{field}: expected numbers > 0, got {value!r}")
         return rows
 
-    def histories(self, name: str, grouped: bool = True) -> dict[str, list[float]]:
+    def histories(self, name: str, grouped: bool = True) -> dict[str, Tensor]:
         """Norms for each name; without groups, those of the whole gradient only."""
         histories = {key: _norms(f"{name}[{key!r}]", value) for key, value in self._named(name)}
         if not grouped and set(histories) - {WHOLE}:
@@ -151,13 +151,8 @@ def _tensor(name: str, value: object) -> Tensor:
     return value
 
 
-def _norms(name: str, value: object) -> list[float]:
+def _norms(name: str, value: object) -> Tensor:
     norms = _tensor(name, value)
     if norms.ndim != 1 or not (norms > 0).all():
         raise ValueError(f"{name}: expected norms > 0 in one dimension, got a tensor of shape {tuple(norms.shape)}")
-    return norms.tolist()
-
-
-def as_tensor(norms: Any) -> Tensor:
-    """Norms as a float64 tensor: 8 bytes each, whatever the loader allows."""
-    return torch.tensor(norms, dtype=torch.float64)
+    return norms
