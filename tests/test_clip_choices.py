@@ -12,6 +12,7 @@ from separation.app.settings import CONF, compose_config
 
 CHOICES = sorted(path.stem for path in (CONF / "clip").glob("*.yaml"))
 VARIANTS = {
+    "autoclip_on_device": {"window": 100_000, "capturable": True},  # as CUDA graphs need it
     "autoclip_per_module": {"groups": "module"},
     "autoclip_per_tensor": {"groups": "tensor"},
     "autoclip_windowed": {"window": 100},

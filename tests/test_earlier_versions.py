@@ -49,6 +49,15 @@ def test_every_old_name_has_one_today(key):
         assert OmegaConf.select(settings, key)._target_.rpartition(".")[2] == name.rpartition(".")[2]
 
 
+def test_arguments_of_the_clipper_on_the_device_are_renamed():
+    settings = old_settings()
+    settings["clip"] = {"_target_": "separation.clip.autoclip_on_device.AutoClipOnDevice", "p": 10, "capacity": 50}
+    config = OmegaConf.create({**settings, "clip": settings["clip"] | {"on_nonfinite": "skip"}})
+    use_todays_names(config)
+    clipper = build(config, "clip")
+    assert (clipper.window, clipper.capturable) == (50, True)
+
+
 def test_members_of_a_chain_are_renamed_too():
     settings = old_settings()
     members = {"first": {"_target_": "separation.clip.zclip.ZClip"}, "second": settings["clip"]}

@@ -21,7 +21,7 @@ from separation.training.processes import Processes
 from separation.training.step import on_host, train_step
 
 MODELS = ["mask_inference", "waveform", "deep_clustering", "whitened_kmeans", "chimera"]
-ON_DEVICE = ["clip=autoclip_on_device", "clip.capacity=50"]
+ON_DEVICE = ["clip=autoclip_on_device", "clip.window=50"]
 IN_PYTHON = {
     *("item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__float__", "__int__", "__index__", "__complex__"),
     *("__contains__", "__format__", "__repr__", "nonzero", "argwhere", "equal", "allclose", "is_nonzero"),
@@ -185,7 +185,7 @@ def test_what_cannot_be_captured_is_named(make_parts):
     scaled.scaler = torch.amp.GradScaler("cpu")
     problems = {
         "device: needs a GPU": refusal(*ON_DEVICE),
-        "clip: needs one that stays on the GPU, clip=autoclip_on_device": refusal("clip=autoclip", **on_gpu),
+        "clip: needs clip=autoclip_on_device clip.capturable=true": refusal("clip=autoclip", **on_gpu),
         "optimizer.fused: needs true": refusal("optimizer.fused=false", *ON_DEVICE, **on_gpu),
         "trainer.precision: fp16 can't be captured, take bf16": refusal(*ON_DEVICE, **on_gpu, precision=scaled),
         "torchrun: needs a single process": refusal(*ON_DEVICE, **on_gpu, processes=Processes(0, 2)),

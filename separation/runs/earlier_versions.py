@@ -27,7 +27,11 @@ MOVED_KEYS = {
 }
 """None: the setting is gone, and changed no number."""
 
-NEW_ARGUMENTS: dict[str, dict[str, int]] = {"gradclip.autoclip.AutoClip": {"warmup": 0}}
+RENAMED_ARGUMENTS = {"gradclip.autoclip_on_device.AutoClipOnDevice": {"capacity": "window"}}
+NEW_ARGUMENTS: dict[str, dict[str, int]] = {
+    "gradclip.autoclip.AutoClip": {"warmup": 0},
+    "gradclip.autoclip_on_device.AutoClipOnDevice": {"capturable": True},
+}
 """Arguments that a class hadn't then, with what it did."""
 
 
@@ -53,5 +57,8 @@ def _rename_targets(node: DictConfig) -> None:
             if module.startswith("separation.clip."):
                 module = module.replace("separation.clip", "gradclip", 1)
             node[key] = f"{RENAMED_MODULES.get(module, module)}.{name}"
+            for old, new in RENAMED_ARGUMENTS.get(node[key], {}).items():
+                if old in node:
+                    node[new] = node.pop(old)
             for argument, default in NEW_ARGUMENTS.get(node[key], {}).items():
                 node.setdefault(argument, default)

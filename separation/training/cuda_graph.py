@@ -29,7 +29,7 @@ class GraphedStep:
     def __init__(self, parts: TrainingParts, weight: float) -> None:
         problems = {
             "device: needs a GPU": parts.device.type != "cuda",
-            "clip: needs one that stays on the GPU, clip=autoclip_on_device": not parts.clipper.on_device,
+            "clip: needs clip=autoclip_on_device clip.capturable=true": not getattr(parts.clipper, "capturable", False),
             "optimizer.fused: needs true": not all(group.get("fused") for group in parts.optimizer.param_groups),
             "trainer.precision: fp16 can't be captured, take bf16": parts.precision.scaler.is_enabled(),
             "torchrun: needs a single process": parts.processes.count > 1,
