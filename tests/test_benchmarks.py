@@ -102,6 +102,22 @@ def test_what_strategies_remember(tmp_path):
 
 
 @pytest.mark.slow
+def test_clipping_beside_clip_grad_norm(tmp_path):
+    output = tmp_path / "clip.json"
+    result = run_program("benchmarks/clip.py", "--quick", f"--output={output}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(output.read_text())
+    operations = {(row["way"], row["clips"]): row["operations"] for row in results["clip"] if row["tensors"] == 36}
+    assert operations["clip_grad_norm_", True] == operations["clip_grad_norm_", False] == 8
+    assert operations["AutoClip", True] <= 5 and operations["AutoClip", False] == 3  # one pass over the gradients
+    assert operations["AutoClipOnDevice", True] <= 22
+    assert all(row["seconds"] > 0 and row["ratio"] > 0 for row in results["clip"])
+    assert results["provenance"]["command"].startswith("python benchmarks/clip.py --quick")
+    for name in results["missing"]:
+        assert f"{name}: not installed" in result.stdout
+
+
+@pytest.mark.slow
 def test_autoclip_beside_its_authors_code(speech_folder, tmp_path):
     output = tmp_path / "authors.json"
     arguments = ["data=folder", f"data.root={speech_folder}", "steps=12", f"output={output}"]

@@ -105,7 +105,9 @@ def test_the_devices_threshold_is_numpys(device, kind, window):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("capturable", "window"), [(False, None), (False, 7), (True, 1), (True, 7), (True, 1000)])
+@pytest.mark.parametrize(
+    ("capturable", "window"), [(False, None), (False, 1), (False, 7), (True, 1), (True, 7), (True, 1000)]
+)
 @pytest.mark.parametrize("p", [0, 10, 33.3, 50, 99.9, 100])
 def test_equals_the_host_mode(device, window, capturable, p):
     host, there = AutoClip(p=p, window=window), AutoClipOnDevice(p=p, window=window, capturable=capturable)

@@ -20,12 +20,10 @@ class _Count:
         self._place = place
 
     def __get__(self, clipper: "AutoClipOnDevice", owner: type) -> int:
-        return clipper._history.counts[self._place]
+        return int(clipper._history.counts[self._place])
 
     def __set__(self, clipper: "AutoClipOnDevice", value: int) -> None:
-        counts = clipper._history.counts
-        counts[self._place] = value
-        clipper._history.counts = counts
+        clipper._history.counts[self._place] = value
 
 
 class AutoClipOnDevice(Clipper):

@@ -41,13 +41,9 @@ class HostHistory:
 
     @property
     def counts(self) -> list[int]:
-        """Steps with a norm that wasn't finite, with one that was, and with one above its threshold."""
+        """Norms that weren't finite, those that were, and those above their threshold; can be written to."""
         self._record_last()
-        return list(self._counts)
-
-    @counts.setter
-    def counts(self, counts: list[int]) -> None:
-        self._counts = counts
+        return self._counts
 
     def values(self) -> Tensor:
         """The norms that count, in their order, on the host."""
@@ -117,7 +113,8 @@ class RingHistory:
     @torch.inference_mode(False)  # it outlives the mode it was made in
     def __init__(self, p: float, window: int) -> None:
         self._p = torch.tensor(p / 100, dtype=torch.float64)
-        self._counts = torch.zeros(3, dtype=torch.int64)
+        self.counts = torch.zeros(3, dtype=torch.int64)
+        """As `HostHistory.counts`."""
         self._places = torch.arange(window)
         self._ring = torch.full((window,), math.inf, dtype=torch.float64)
         self._sorted = self._ring.clone()
@@ -136,15 +133,6 @@ class RingHistory:
         self._count.fill_(len(kept))
         self._next.fill_(len(kept) % len(self._ring))
 
-    @property
-    def counts(self) -> list[int]:
-        """As `HostHistory.counts`."""
-        return [int(count) for count in self._counts.tolist()]
-
-    @counts.setter
-    def counts(self, counts: list[int]) -> None:
-        self._counts.copy_(torch.tensor(counts))
-
     @torch.inference_mode(False)
     def _move_to(self, device: torch.device) -> None:
         for name, value in vars(self).items():
@@ -162,7 +150,7 @@ class RingHistory:
         self._count += valid & (self._count < len(self._ring))
         self._next.copy_((self._next + valid) % len(self._ring))
         threshold = torch.where(finite, self._percentile(), math.nan)
-        self._counts += torch.stack([~finite, finite, norm > threshold])
+        self.counts += torch.stack([~finite, finite, norm > threshold])
         return threshold
 
     def _exchanged(self, old: Tensor, new: Tensor) -> Tensor:

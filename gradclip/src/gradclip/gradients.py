@@ -258,7 +258,7 @@ def _split(items: list[Any]) -> tuple[Sequence[str], list[Tensor]]:
     return [plain_name(name) for name, _ in items], [parameter for _, parameter in items]
 
 
-@lru_cache
+@lru_cache(maxsize=8)
 def _numbered(count: int) -> tuple[str, ...]:
     return tuple(f"parameter {position}" for position in range(count))
 
