@@ -17,7 +17,7 @@ STEPS = random_gradients(30)
 def test_equals_clip_(name):
     """To the last bit, with the names as keys; and so does the memory."""
     parameters = named_parameters()
-    settings = {"capacity": 50} if name == "autoclip_on_device" else {}
+    settings = {"window": 50} if name == "autoclip_on_device" else {}
     one, two = make(name, **settings), make(name, **settings)
     for gradients in STEPS:
         set_gradients(parameters, gradients)
