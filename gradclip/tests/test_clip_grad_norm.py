@@ -27,7 +27,7 @@ def test_the_signature_is_torchs():
     assert [parameter.default for name, parameter in ours.items() if name != "max_norm"] == defaults
 
 
-@pytest.mark.parametrize("make_clipper", [AutoClip, partial(AutoClipOnDevice, capacity=50)], ids=["host", "device"])
+@pytest.mark.parametrize("make_clipper", [AutoClip, partial(AutoClipOnDevice, window=50)], ids=["host", "device"])
 def test_equals_clip_(make_clipper):
     """With what trainers pass: a generator and a maximum, by position or by name."""
     one, two = named_parameters(), named_parameters()
