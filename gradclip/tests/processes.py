@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from gradclip import AGC, AdaGC, AutoClip, Clipper, FixedClip, ValueClip
+from gradclip import AGC, AdaGC, AutoClip, Clipper, FixedClip, SkipStep, ValueClip
 
 STEPS, BATCH = 20, 8
 
@@ -45,6 +45,23 @@ def skips(model: nn.Module, rank: int) -> bool:
     clipper = FixedClip()
     model(batch(0) if rank else batch(0) * float("nan")).square().mean().backward()
     return not clipper.clip_(model.named_parameters()).should_step
+
+
+def skipped_steps(rank: int) -> list[int]:
+    """Which steps are left out where the two processes see equal gradients and losses of their own."""
+    clipper, parameter = SkipStep(window=20), nn.Parameter(torch.zeros(1))
+    skipped = []
+    for step in range(40):
+        parameter.grad = torch.ones(1)
+        clipper.observe_loss(loss_of(rank, step))
+        if not clipper.clip_([parameter]).should_step:
+            skipped.append(step)
+    return skipped
+
+
+def loss_of(rank: int, step: int) -> float:
+    """A spike on rank 1 in step 25; in step 30 one on each, which cancel."""
+    return step % 3 + {(1, 25): 50.0, (0, 30): 50.0, (1, 30): -50.0}.get((rank, step), 0.0)
 
 
 def refusal(clipper: Clipper, model: nn.Module) -> str:
@@ -85,6 +102,7 @@ def main(folder: Path) -> None:
             fresh = AutoClip(p=25, groups=clipper.groups)
             seen[f"{name} checkpoint"] = comes_back(clipper, fresh, folder / name)
     seen["skips"] = skips(model, rank)
+    seen["skipped steps"] = skipped_steps(rank)
     seen["refusal"] = refusal(AGC(), model)
     for original in (True, False):
         sharded = FullyShardedDataParallel(network(), use_orig_params=original, device_id=torch.device("cpu"))
