@@ -146,7 +146,7 @@ def test_a_restored_memory_of_another_model_is_refused():
         clip(clipper, parameters)
         restored = make(name)
         restored.load_state_dict(saved_and_loaded(clipper))
-        with pytest.raises(ValueError, match="none of them has a name of the restored state, such as 'encoder.bias'"):
+        with pytest.raises(ValueError, match="none of them has a name of the restored state, such as 'encoder"):
             restored.clip_([(f"other.{key}", parameter) for key, parameter in parameters])
 
 
