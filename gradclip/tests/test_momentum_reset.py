@@ -128,6 +128,9 @@ def test_what_is_refused():
     reset = MomentumReset().attach(optimizer)
     with pytest.raises(ValueError, match=r"this MomentumReset has one already; remove\(\) it there, or make another"):
         reset.attach(optimizer)
+    optimizer.first_step = None  # SAM's kind
+    with pytest.raises(ValueError, match="Adam is stepped by first_step and second_step, which run no hooks"):
+        MomentumReset().attach(optimizer)
     with pytest.raises(TypeError, match="optimizer: expected a torch.optim.Optimizer, got Linear"):
         MomentumReset().attach(torch.nn.Linear(1, 1))
     for state, message in (

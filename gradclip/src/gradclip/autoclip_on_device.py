@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradclip.checks import check_choice, check_count, check_percentile
-from gradclip.clipper import Clipper
+from gradclip.checks import check_count, check_percentile
+from gradclip.device_clipper import DeviceClipper
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
 from gradclip.state import WHOLE, State
@@ -16,20 +16,7 @@ from gradclip.state import WHOLE, State
 DEFAULT_CAPACITY = 100_000
 
 
-class _Count:
-    """A counter of the clipper's that a device keeps; reading it waits for the device."""
-
-    def __init__(self, place: int) -> None:
-        self._place = place
-
-    def __get__(self, clipper: "AutoClipOnDevice", owner: type) -> int:
-        return int(clipper._counts[self._place])
-
-    def __set__(self, clipper: "AutoClipOnDevice", value: int) -> None:
-        clipper._counts[self._place] = value
-
-
-class AutoClipOnDevice(Clipper):
+class AutoClipOnDevice(DeviceClipper):
     """AutoClip over the last `capacity` norms, computed where the gradients are: the host never waits for the device.
 
     The same thresholds as AutoClip(p, window=capacity), to float32 rounding of the norms. All results are 0-d tensors
@@ -52,15 +39,9 @@ class AutoClipOnDevice(Clipper):
         TypeError, ValueError: an argument is not as described.
     """
 
-    on_device = True
-    nonfinite_steps = _Count(0)
-    finite_steps = _Count(1)
-    _clipped_steps = _Count(2)
-
     def __init__(self, p: float = 10.0, capacity: int = DEFAULT_CAPACITY, on_nonfinite: str = "skip") -> None:
         self._memory: _Memory | None = None
-        self._counts = torch.zeros(3, dtype=torch.int64)
-        super().__init__(check_choice("on_nonfinite", on_nonfinite, ("skip", "zero")))
+        super().__init__(on_nonfinite)
         self.capacity = check_count("capacity", capacity)
         self._p = check_percentile("p", p)
 
@@ -88,14 +69,8 @@ class AutoClipOnDevice(Clipper):
         finite = norm.isfinite()
         threshold = self._memory.observe(norm)
         coefficient = torch.where(finite & (norm > threshold), threshold / norm, 1.0)
-        self._counts += torch.stack([~finite, finite, coefficient < 1])
         grads.scale_(coefficient)
-        if self.on_nonfinite == "zero":
-            for tensor in grads.entries():
-                tensor.masked_fill_(~finite.to(tensor.device), 0)
-            coefficient = torch.where(finite, coefficient, 0.0)
-            finite = torch.ones_like(finite)
-        return ClipResult(norm, threshold, coefficient, finite)
+        return self._result(grads, norm, threshold, coefficient, finite, should_step=finite)
 
     def _clip(self, grads: Gradients) -> ClipResult:
         return self._apply(grads)
@@ -103,7 +78,6 @@ class AutoClipOnDevice(Clipper):
     def _move_to(self, device: torch.device) -> None:
         values = [] if self._memory is None else self._memory.values().tolist()
         self._memory = _Memory(self.capacity, self.p, values, device)
-        self._counts = self._counts.to(device)
 
     def _state(self) -> dict[str, Any]:
         values = torch.empty(0, dtype=torch.float64) if self._memory is None else self._memory.values()
@@ -138,16 +112,15 @@ class _Memory:
         self._next = number(len(kept) % capacity, torch.int64)
 
     def observe(self, norm: Tensor) -> Tensor:
-        """Records a norm unless it is zero or not finite; returns the threshold (NaN for a norm that isn't finite)."""
-        finite = norm.isfinite()
-        valid = finite & (norm > 0)
+        """Records a norm unless it is zero or not finite; returns the threshold."""
+        valid = norm.isfinite() & (norm > 0)
         oldest = self._ring.index_select(0, self._next.view(1))[0]
         exchanged = self._exchanged(oldest, norm)
         self._sorted.copy_(torch.where(valid, exchanged, self._sorted))
         self._ring.index_copy_(0, self._next.view(1), torch.where(valid, norm, oldest).view(1))
         self._count += valid & (self._count < len(self._ring))
         self._next.copy_((self._next + valid) % len(self._ring))
-        return torch.where(finite, self._percentile(), math.nan)
+        return self._percentile()
 
     def _exchanged(self, old: Tensor, new: Tensor) -> Tensor:
         """The sorted history with one value less and another one more."""

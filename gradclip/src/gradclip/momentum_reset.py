@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradclip.attachable import attachable
 from gradclip.checks import check_count
 from gradclip.state import VERSION, State
 
@@ -56,15 +57,13 @@ class MomentumReset:
 
         Raises:
             TypeError: it isn't an optimizer.
-            ValueError: this reset has an optimizer already; and in a step, the optimizer isn't of Adam's kind, or the
-                step is captured in a CUDA graph.
+            ValueError: this reset has an optimizer already, or its steps run no hooks; and in a step, the optimizer
+                isn't of Adam's kind, or the step is captured in a CUDA graph.
         """
-        optimizer = getattr(optimizer, "optimizer", optimizer)  # Accelerate's wrapper
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
         if self._handle is not None:
             raise ValueError("optimizer: this MomentumReset has one already; remove() it there, or make another")
-        self._handle = optimizer.register_step_pre_hook(self._before)
+        [hooked] = attachable([optimizer])
+        self._handle = hooked.register_step_pre_hook(self._before)
         return self
 
     def remove(self) -> None:
