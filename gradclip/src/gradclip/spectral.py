@@ -60,13 +60,13 @@ class SpectralClip(TensorClipper):
 
     def _clip_tensors(self, grads: Gradients) -> ClipResult:
         grads.require_plain("SpectralClip")
-        norm, norms = grads.norm, grads.norms
-        for name, tensor, tensor_norm in zip(grads.names, grads.entries(), norms, strict=True):
-            if tensor_norm > 0 and (self.threshold is None or tensor_norm > self.threshold):
-                if tensor.ndim < 2:
-                    self._clip_vector_(name, tensor, tensor_norm)
-                else:
-                    self._clip_matrix_(name, tensor, tensor_norm)
+        norm, norms, least = grads.norm, grads.norms, self.threshold or 0.0
+        due = [index for index, tensor_norm in enumerate(norms) if tensor_norm > least]  # no s_1 is above its norm
+        if due:
+            tensors = grads.entries()
+            for index in due:
+                clip_ = self._clip_vector_ if tensors[index].ndim < 2 else self._clip_matrix_
+                clip_(grads.names[index], tensors[index], norms[index])
         return ClipResult(norm, coefficient=grads.coefficient())
 
     def _clip_vector_(self, name: str, vector: Tensor, norm: float) -> None:
