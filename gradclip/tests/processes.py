@@ -53,9 +53,11 @@ def skipped_steps(rank: int) -> list[int]:
     skipped = []
     for step in range(40):
         parameter.grad = torch.ones(1)
-        clipper.observe_loss(loss_of(rank, step))
+        loss = torch.tensor(loss_of(rank, step), dtype=torch.float64)
+        clipper.observe_loss(loss)
         if not clipper.clip_([parameter]).should_step:
             skipped.append(step)
+        assert loss.item() == loss_of(rank, step)
     return skipped
 
 

@@ -172,6 +172,15 @@ def test_aggcs_multiples_run_from_their_first_to_their_late_values():
     assert clipper.clip_([("weight", parameter)]).coefficient == pytest.approx(1.5)
 
 
+def test_aggc_leaves_a_group_of_zeros_out_of_its_memory():
+    clipper, parameters = make("aggc"), named_parameters()
+    gradients = random_gradients(1)[0]
+    set_gradients(parameters, [0 * gradients[0], 0 * gradients[1], *gradients[2:]])
+    result = clipper.clip_(parameters)
+    assert [group for group, _ in clipper.state_dict()["means"]] == ["mask"]
+    assert result.threshold == pytest.approx(0.6 * norm_of(*gradients[2:]), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

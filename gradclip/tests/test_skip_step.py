@@ -53,6 +53,23 @@ def step_of(clipper: Clipper, loss: object = None, grad: float = 1.0) -> ClipRes
     return clipper.clip_([PARAMETER])
 
 
+@pytest.mark.parametrize(("window", "first"), [(20, 20), (40, 20), (100, 50)])
+def test_no_step_before_the_first_decision_is_left_out(window, first):
+    for spike in (first - 1, first):
+        clipper = SkipStep(window=window)
+        outcomes = [step_of(clipper, 1000.0 if step == spike else 0.0).should_step for step in range(1, first + 1)]
+        assert all(outcomes) == (spike < first)
+
+
+def test_a_zero_gradient_passes_whatever_its_loss():
+    clipper = SkipStep(window=20)
+    for step in range(30):
+        step_of(clipper, step % 2)
+    before = clipper.history
+    assert step_of(clipper, 1000.0, grad=0.0).should_step and clipper.history == before
+    assert not step_of(clipper, 1000.0).should_step
+
+
 def test_a_loss_counts_for_one_step():
     for clipper in (SkipStep(), Chain([SkipStep(), FixedClip(1.0)])):
         step_of(clipper, 1.0)

@@ -65,8 +65,10 @@ class SpectralClip(TensorClipper):
         if due:
             tensors = grads.entries()
             for index in due:
-                clip_ = self._clip_vector_ if tensors[index].ndim < 2 else self._clip_matrix_
-                clip_(grads.names[index], tensors[index], norms[index])
+                if tensors[index].ndim < 2:
+                    self._clip_vector_(grads.names[index], tensors[index], norms[index])
+                else:
+                    self._clip_matrix_(grads.names[index], tensors[index])
         return ClipResult(norm, coefficient=grads.coefficient())
 
     def _clip_vector_(self, name: str, vector: Tensor, norm: float) -> None:
@@ -74,12 +76,11 @@ class SpectralClip(TensorClipper):
         if tau < norm:
             multiply_([vector], [tau / norm])
 
-    def _clip_matrix_(self, name: str, tensor: Tensor, norm: float) -> None:
+    def _clip_matrix_(self, name: str, tensor: Tensor) -> None:
         matrix = tensor.flatten(1).double()
         wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-        unit = wide / norm  # squares of tiny or huge entries are out of range
-        squares, vectors = torch.linalg.eigh(unit @ unit.T)
-        values = squares.clamp(min=0).sqrt() * norm
+        squares, vectors = torch.linalg.eigh(wide @ wide.T)
+        values = squares.clamp(min=0).sqrt()
         largest = float(values[-1])
         tau = self._bound(name, largest)
         if tau < largest:
