@@ -23,10 +23,10 @@ class MomentumReset:
 
         reset = MomentumReset(interval=1000).attach(optimizer)
 
-    For Stable-SPAM, attach `Chain([AdaClip(), AdaGN()])` to the same optimizer; for SPAM, `SpikeClip(
-    second_moment="optimizer")` with an interval of 500. SPAM also multiplies the learning rate by (1 - cos(pi * i /
-    150)) / 2 in the 150 steps i after a reset, which Stable-SPAM gave up: that belongs to a learning rate schedule,
-    and isn't done here.
+    With `Chain([AdaClip(), AdaGN()])` attached to the same optimizer, this is Stable-SPAM; with `SpikeClip` on the
+    optimizer's second moment and an interval of 500, SPAM. SPAM also multiplies the learning rate by
+    (1 - cos(pi * i / 150)) / 2 in the 150 steps i after a reset, which Stable-SPAM gave up: that belongs to a learning
+    rate schedule, and isn't done here.
 
     Works with Adam, AdamW, NAdam, RAdam, Adamax and others that keep nothing but `step`, `exp_avg`, `exp_avg_sq`,
     `max_exp_avg_sq`, `exp_inf` and `mu_product`, fused or not. A captured CUDA graph runs no hook, so there it raises.
