@@ -22,9 +22,9 @@ class AGGC(Clipper):
     makes it larger. `high` and `low` run linearly to `high_late` and `low_late` over the steps of `transition`.
     Zero norms are neither recorded nor raised.
 
-    The authors' code differs from their equation: S begins at 0 and is the mean of the norms after clipping, and a
-    factor is kept within [0.9, 1.1]. The defaults are those of its fine-tuning scripts, which raise nothing (low = 0)
-    and change from 40% to 70% of the training.
+    The authors' code differs from their equation: S begins at 0, is the mean of the clipped norms, and bounds the step
+    after; and a factor is kept within [0.9, 1.1]. The defaults are those of its fine-tuning scripts, which raise
+    nothing (low = 0) and change from 40% to 70% of the training.
 
     Args:
         beta: decay of the running mean, in [0, 1).

@@ -193,8 +193,9 @@ class Clipper(ABC):
     def observe_loss(self, loss: Tensor | float) -> None:
         """Hands over the loss whose gradient the next step takes, for strategies that decide by it (`SkipStep`).
 
-        Call it once a step; under gradient accumulation, with the mean over the micro-batches. A tensor stays on its
-        device, and nobody waits for it. A loss counts for one step; the last one that was handed over does.
+        Call it once a step, with the loss as it is before GradScaler; under gradient accumulation, with the mean over
+        the micro-batches. A tensor stays on its device, and nobody waits for it. A loss counts for one step; the last
+        one that was handed over does.
 
         Raises:
             TypeError, ValueError: it isn't one number.

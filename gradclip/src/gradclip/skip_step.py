@@ -45,8 +45,7 @@ class SkipStep(DeviceClipper):
             train networks of their own.
         on_nonfinite: "skip" or "zero", see `Clipper`.
 
-    Reference: Team OLMo, "2 OLMo 2 Furious", 2024, section 3.1, and OLMo-core's SkipStepOptimizer, whose numbers these
-    are.
+    Reference: Team OLMo, "2 OLMo 2 Furious", 2024, and OLMo-core's SkipStepOptimizer, whose numbers these are.
     State: the last `window` losses and norms. Cost: one pass that reads the gradients; one number over the network.
 
     Raises:
