@@ -14,15 +14,15 @@ from gradclip.result import ClipResult
 from gradclip.state import State
 from gradclip.tensors import is_dtensor
 
-FIRST_DECISION = 20
-"""No step before this one is left out."""
+SMALLEST_WINDOW = 6
+"""With it, the first standard deviation is of two values."""
 
 
 class SkipStep(DeviceClipper):
     """Leaves out the whole step where the loss or the gradient's norm lies k standard deviations above its mean.
 
     should_step = x <= mean + k * std for x the loss and x the norm, over the last `window` steps before this one, with
-    std as of a sample (divided by one less than their number); from the step on that is number max(20, window // 2).
+    std as of a sample (divided by one less than their number); from step number window // 2 on.
     The gradient is never changed, and what is left out is recorded too, so that a lasting change of level is accepted
     after a while. The result's threshold is the norm's.
 
@@ -40,7 +40,7 @@ class SkipStep(DeviceClipper):
 
     Args:
         k: standard deviations, > 0.
-        window: steps, >= 20.
+        window: steps, >= 6.
         average_loss: average the loss over the processes; false where it is the same in all of them, or where they
             train networks of their own.
         on_nonfinite: "skip" or "zero", see `Clipper`.
@@ -57,7 +57,7 @@ class SkipStep(DeviceClipper):
     ) -> None:
         super().__init__(on_nonfinite)
         self.k = check_number("k", k, "a finite number > 0", lambda number: 0 < number < math.inf)
-        self.window = check_count("window", window, minimum=FIRST_DECISION)
+        self.window = check_count("window", window, minimum=SMALLEST_WINDOW)
         self.average_loss = average_loss
         self._memory = _Memory(self.window, [], [], torch.device("cpu"))
 
@@ -130,7 +130,7 @@ class _Memory:
         means = self._values.sum(1) / count
         deviations = torch.where(self._ages <= self._count, self._values - means[:, None], 0)
         stds = (deviations.square().sum(1) / (count - 1)).sqrt()
-        return torch.where(self._count + 1 >= max(FIRST_DECISION, size // 2), means + k * stds, torch.inf)
+        return torch.where(self._count + 1 >= size // 2, means + k * stds, torch.inf)
 
     def add(self, values: Tensor, valid: Tensor) -> None:
         """Records a step's loss and norm where they are valid, in place of the oldest."""
