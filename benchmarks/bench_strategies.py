@@ -26,6 +26,7 @@ NEEDED = {
     "fixed": ["clip.max_norm=1.0"],
     "value": ["clip.max_value=0.01"],
     "error_feedback": ["clip.max_norm=1.0", "clip.max_error_norm=1.0"],
+    "skip_above": ["clip.max_norm=1.0"],
 }
 """Settings without a default."""
 WARM_UP = 130
@@ -52,6 +53,7 @@ class Bench:
         for (_, parameter), gradient in zip(self.named, self.gradients, strict=True):
             assert parameter.grad is not None
             torch.mul(gradient, scale, out=parameter.grad)
+        self.clippers[name].observe_loss(scale)
         elapsed = seconds(lambda: self.clippers[name].clip_(self.named), self.step.device)
         self.sizes[name].append(num_bytes(self.clippers[name].state_dict()))
         return elapsed

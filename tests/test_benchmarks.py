@@ -149,3 +149,16 @@ def test_long_recordings_beside_their_parts(make_run, tmp_path):
     # One order of the voices can't be better than each part's own; of one recording the mean is the worst.
     assert scores["whole"] == scores["worst_whole"] and abs(scores["whole"] - scores["one_by_one"]) < 3
     assert 50 < results["memory"]["peak_megabytes"] < 1000 and results["memory"]["cpu_by_duration"] > 0
+
+
+@pytest.mark.slow
+def test_ways_to_clip_singular_values(tmp_path):
+    output = tmp_path / "bench.json"
+    arguments = ["shapes=[[40,20],[8,4,3,3]]", "repetitions=1", f"output={output}"]
+    result = run_program("benchmarks/bench_spectral.py", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(output.read_text())
+    for shape in ("40 x 20", "8 x 4 x 3 x 3"):
+        errors = {name: row["error"] for name, row in results[shape].items()}
+        assert errors["spectral_clip"] < 1e-7 < errors["svd"] < 1e-5
+        assert errors["newton_schulz"] < 1e-4 and errors["gram_float32"] < 1e-4

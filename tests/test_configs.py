@@ -21,6 +21,7 @@ EXTRA = {
     "csv": ["data.root=x", "data.train=x", "data.valid=x", "data.test=x"],
     "value": ["clip.max_value=1"],
     "error_feedback": ["clip.max_norm=1", "clip.max_error_norm=2"],
+    "skip_above": ["clip.max_norm=1"],
     "sgd": ["optimizer.lr=1"],
 }
 

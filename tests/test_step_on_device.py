@@ -75,10 +75,12 @@ def host_reads(take, batch) -> tuple[list[str], set[str]]:
     return reads, operations.names
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_step_reads_nothing_from_its_device(model, make_parts):
+@pytest.mark.parametrize(
+    ("model", "clip"), [*((model, ON_DEVICE) for model in MODELS), ("mask_inference", ["clip=skip_step"])]
+)
+def test_a_step_reads_nothing_from_its_device(model, clip, make_parts):
     """Checked by calls and operations, since a CPU can't be waited for."""
-    parts = make_parts(f"model={model}", *ON_DEVICE)
+    parts = make_parts(f"model={model}", *clip)
     reads, operations = host_reads(AttachedStep(parts), parts.data.train.excerpts(range(2), 4000))
     assert not reads and "_fused_adam_" in operations
 
@@ -141,6 +143,33 @@ def test_a_bad_step_on_the_device_leaves_nothing_behind(make_parts):
     _, result = take(bad)
     assert not result.should_step
     assert all(torch.equal(*pair) for pair in zip(before, parts.network.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("clip", [["clip=skip_step"], ["clip=chain", "clip@clip.clippers.first=skip_step"]])
+def test_a_loss_far_above_the_others_leaves_out_its_step(clip, scaled, make_parts):
+    """A constant, which the gradient doesn't see, is added to the loss of step 24."""
+    parts, losses = make_parts(*clip, f"{'clip' if len(clip) == 1 else 'clip.clippers.first'}.window=20"), []
+    if scaled:
+        parts.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**4)
+    loss = parts.loss
+
+    def spiking(outputs, feats):
+        losses.append(loss(outputs, feats) + (1e3 if len(losses) == 24 else 0))
+        return losses[-1]
+
+    object.__setattr__(parts, "loss", spiking)
+    take = AttachedStep(parts) if scaled or parts.clipper.on_device else partial(train_step, parts)
+    batch, outcomes = parts.data.train.excerpts(range(2), 1000), []
+    for _ in range(28):
+        before = [tensor.clone() for tensor in parts.network.state_dict().values()]
+        _, clip_result = take(batch)
+        same = all(torch.equal(*pair) for pair in zip(before, parts.network.state_dict().values(), strict=True))
+        assert same == (not clip_result.should_step)
+        outcomes.append(clip_result.should_step)
+    assert outcomes == [step != 24 for step in range(28)]
+    clipper = parts.clipper if len(clip) == 1 else parts.clipper.clippers["first"]
+    assert clipper.history["loss"] == pytest.approx([value.item() for value in losses[-20:]])
 
 
 @pytest.mark.parametrize("clip", [["clip=autoclip"], ON_DEVICE])

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from gradclip import AGC, AdaGC, AutoClip, Clipper, FixedClip, ValueClip
+from gradclip import AGC, AdaGC, AutoClip, Clipper, FixedClip, SkipStep, ValueClip
 from gradclip.gradients import Gradients
 from gradclip.tensors import reduced
 
@@ -49,6 +49,25 @@ def skips(model: nn.Module, rank: int) -> bool:
     clipper = FixedClip()
     model(batch(0) if rank else batch(0) * float("nan")).square().mean().backward()
     return not clipper.clip_(model.named_parameters()).should_step
+
+
+def skipped_steps(rank: int) -> list[int]:
+    """Which steps are left out where the two processes see equal gradients and losses of their own."""
+    clipper, parameter = SkipStep(window=20), nn.Parameter(torch.zeros(1))
+    skipped = []
+    for step in range(40):
+        parameter.grad = torch.ones(1)
+        loss = torch.tensor(loss_of(rank, step), dtype=torch.float64)
+        clipper.observe_loss(loss)
+        if not clipper.clip_([parameter]).should_step:
+            skipped.append(step)
+        assert loss.item() == loss_of(rank, step)
+    return skipped
+
+
+def loss_of(rank: int, step: int) -> float:
+    """A spike on rank 1 in step 25; in step 30 one on each, which cancel."""
+    return step % 3 + {(1, 25): 50.0, (0, 30): 50.0, (1, 30): -50.0}.get((rank, step), 0.0)
 
 
 def refusal(clipper: Clipper, model: nn.Module) -> str:
@@ -132,6 +151,7 @@ def main(folder: Path) -> None:
             seen[f"{name} checkpoint"] = comes_back(clipper, fresh, folder / name)
     seen["skips"] = skips(model, rank)
     seen["spread"] = spread_in_every_way()
+    seen["skipped steps"] = skipped_steps(rank)
     seen["refusal"] = refusal(AGC(), model)
     for original in (True, False):
         sharded = FullyShardedDataParallel(network(), use_orig_params=original, device_id=torch.device("cpu"))

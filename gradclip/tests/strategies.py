@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gradclip import (
     AGC,
+    AGGC,
     AdaClip,
     AdaGC,
     AdaGN,
@@ -17,10 +18,14 @@ from gradclip import (
     BlockNormalized,
     Chain,
     Clipper,
+    ClipResult,
     ErrorFeedback,
     FixedClip,
     NoClip,
+    SkipAbove,
     SkipSpikes,
+    SkipStep,
+    SpectralClip,
     SpikeClip,
     ValueClip,
     ZClip,
@@ -31,6 +36,7 @@ STRATEGIES: dict[str, Callable[..., Clipper]] = {
     "adagc": AdaGC,
     "adagn": AdaGN,
     "agc": AGC,
+    "aggc": partial(AGGC, low=0.3, transition=(40, 90)),
     "autoclip": AutoClip,
     "autoclip_on_device": AutoClipOnDevice,
     "autoclip_per_module": partial(AutoClip, groups="module"),
@@ -41,8 +47,11 @@ STRATEGIES: dict[str, Callable[..., Clipper]] = {
     "error_feedback": partial(ErrorFeedback, max_norm=0.5, max_error_norm=1.5),
     "fixed": FixedClip,
     "none": NoClip,
+    "skip_above": partial(SkipAbove, max_norm=20.0),
     "skip_spikes": SkipSpikes,
+    "skip_step": SkipStep,
     "spam": SpikeClip,
+    "spectral": SpectralClip,
     "value": partial(ValueClip, max_value=0.5),
     "zclip": ZClip,
 }
@@ -79,6 +88,12 @@ def random_gradients(steps: int, seed: int = 0) -> list[list[np.ndarray]]:
 def set_gradients(parameters: list[tuple[str, Tensor]], gradients: list[np.ndarray], scale: float = 1.0) -> None:
     for (_, parameter), gradient in zip(parameters, gradients, strict=True):
         parameter.grad = torch.tensor(gradient * scale, dtype=parameter.dtype)
+
+
+def clip(clipper: Clipper, parameters: list[tuple[str, Tensor]]) -> ClipResult:
+    """A step, with a loss for the strategies that need one."""
+    clipper.observe_loss(float(parameters[0][1].grad.sum().nan_to_num()))
+    return clipper.clip_(parameters)
 
 
 def gradients_of(parameters: list[tuple[str, Tensor]]) -> list[np.ndarray]:

@@ -80,7 +80,7 @@ def test_a_skipped_step_leaves_parameters_and_optimizer_as_they_were(name, optio
 
 @pytest.mark.parametrize("fold", [True, False])
 @pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("strategy", ["autoclip", "autoclip_on_device", "value", "spam"])
+@pytest.mark.parametrize("strategy", ["autoclip", "autoclip_on_device", "value", "spam", "spectral", "aggc"])
 def test_under_grad_scaler(strategy, fused, fold):
     """As without it: the norms are the unscaled gradients', and an overflow is the scaler's business."""
     scaled, plain = named_parameters(torch.float32), named_parameters(torch.float32)

@@ -56,6 +56,12 @@ def test_a_nan_on_one_rank_skips_the_step_on_all(ranks):
 
 
 @pytest.mark.slow
+def test_the_processes_skip_by_the_mean_of_their_losses(ranks):
+    assert ranks[0]["skipped steps"] == ranks[1]["skipped steps"] == [25]
+    assert [step for step in range(40) if processes.loss_of(0, step) > 40] == [30]  # what rank 0 would skip alone
+
+
+@pytest.mark.slow
 def test_what_needs_whole_units_refuses_shards(ranks):
     assert all(
         "AGC needs dense, real gradients on one process, but 0.weight's is distributed" in r["refusal"] for r in ranks

@@ -127,7 +127,7 @@ def test_gradients_may_come_go_and_change_their_kind_between_steps():
         assert norm() == pytest.approx(1, rel=1e-3)  # in half precision
 
 
-@pytest.mark.parametrize("name", ["spam", "agc", "error_feedback"])
+@pytest.mark.parametrize("name", ["spam", "agc", "error_feedback", "spectral"])
 def test_what_works_entry_by_entry_refuses_sparse_and_complex_gradients(name):
     for grad, what in ((sparse([1], [[1.0, 2.0]]), "sparse"), (torch.tensor([1j, 2.0]), "complex")):
         with pytest.raises(ValueError, match=f"needs dense, real gradients on one process, but p0's is {what}"):
@@ -159,7 +159,7 @@ def test_names():
     parameters = named_parameters()
     set_gradients(parameters, random_gradients(1)[0])
     tensors = [parameter for _, parameter in parameters]
-    for name in ("adagc", "adagn", "adaclip", "spam", "agc", "error_feedback", "block_normalized"):
+    for name in ("adagc", "adagn", "adaclip", "spam", "agc", "error_feedback", "block_normalized", "aggc", "spectral"):
         with pytest.raises(ValueError, match=r"parameters: .* needs names; pass model.named_parameters\(\)"):
             make(name).clip_(tensors)
     with pytest.raises(ValueError, match="AutoClip with groups works tensor by tensor and needs names"):
@@ -183,7 +183,9 @@ def test_groups():
         AutoClip(groups={"a": "encoder.*"})
 
 
-@pytest.mark.parametrize("name", ["none", "fixed", "autoclip", "zclip", "adagc", "adagn", "skip_spikes", "chain"])
+@pytest.mark.parametrize(
+    "name", ["none", "fixed", "autoclip", "zclip", "adagc", "adagn", "aggc", "skip_spikes", "skip_above", "chain"]
+)
 def test_the_host_reads_once_a_step(name, monkeypatch):
     reads = []
     for method in ("tolist", "item", "__float__", "__bool__", "__int__"):

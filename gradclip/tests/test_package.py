@@ -19,7 +19,12 @@ import gradclip
 added = {name.partition(".")[0] for name in set(sys.modules) - before}
 assert added <= {"gradclip"} | sys.stdlib_module_names, added
 
-arguments = {"ValueClip": [1], "ErrorFeedback": [1, 2], "Chain": [[gradclip.SkipSpikes(), gradclip.AutoClip()]]}
+arguments = {
+    "ValueClip": [1],
+    "ErrorFeedback": [1, 2],
+    "Chain": [[gradclip.SkipSpikes(), gradclip.AutoClip()]],
+    "SkipAbove": [1],
+}
 model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
 for name in gradclip.__all__:
     strategy = getattr(gradclip, name)
@@ -27,7 +32,9 @@ for name in gradclip.__all__:
         clipper = strategy(*arguments.get(name, []))
         for scale in (1, 2, 3):
             model.zero_grad()
-            (scale * model(torch.ones(1, 2))).sum().backward()
+            loss = scale * model(torch.ones(1, 2)).sum()
+            loss.backward()
+            clipper.observe_loss(loss)
             assert clipper.clip_(model.named_parameters()).grad_norm > 0
         clipper.load_state_dict(clipper.state_dict())
         print(name)
@@ -46,7 +53,7 @@ def strategies() -> set[str]:
 
 
 def test_every_strategy_is_exported():
-    assert len(strategies()) == 15
+    assert len(strategies()) == 19
     assert strategies() <= set(gradclip.__all__)
     assert all(hasattr(gradclip, name) for name in gradclip.__all__)
 

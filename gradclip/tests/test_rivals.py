@@ -152,6 +152,43 @@ def error_feedback_reference() -> Callable[[Gradient], Gradient]:
     return step
 
 
+def aggc_reference(
+    groups: list[list[int]], high: tuple[float, float], low: tuple[float, float], transition: tuple[int, int]
+) -> Callable[[Gradient], Gradient]:
+    means: dict[int, float] = {}
+    steps = -1
+
+    def step(gradient: Gradient) -> Gradient:
+        nonlocal steps
+        steps += 1
+        upper, lower = (np.interp(steps, transition, values) for values in (high, low))
+        out = list(gradient)
+        for number, members in enumerate(groups):
+            norm = norm_of(*(gradient[i] for i in members))
+            means[number] = 0.95 * means[number] + 0.05 * norm if number in means else norm
+            bounded = np.clip(norm, lower * means[number], upper * means[number])
+            for i in members:
+                out[i] = gradient[i] / norm * bounded
+        return out
+
+    return step
+
+
+def spectral_reference(p: float | None, threshold: float = 0.0) -> Callable[[Gradient], Gradient]:
+    histories: list[list[float]] = [[] for _ in NAMES]
+
+    def step(gradient: Gradient) -> Gradient:
+        out = []
+        for array, history in zip(gradient, histories, strict=True):
+            left, values, right = np.linalg.svd(array.reshape(len(array), -1), full_matrices=False)
+            history.append(values[0])
+            tau = threshold if p is None else np.percentile(history, p)
+            out.append(((left * np.minimum(values, tau)) @ right).reshape(array.shape))
+        return out
+
+    return step
+
+
 REFERENCES = {
     "fixed": ({}, lambda: lambda gradient: clip(gradient, 1.0)),
     "value": ({}, lambda: lambda gradient: [np.clip(array, -0.5, 0.5) for array in gradient]),
@@ -168,6 +205,21 @@ REFERENCES = {
     "adagc": ({}, adagc_reference),
     "adagn": ({}, adagn_reference),
     "adaclip": ({}, adaclip_reference),
+    "aggc": ({"low": 0.0, "transition": None}, lambda: aggc_reference([[0, 1], [2, 3]], (0.6, 0.6), (0, 0), (0, 1))),
+    "aggc names": (
+        {
+            "high": 1.5,
+            "low": 0.5,
+            "high_late": 1.1,
+            "low_late": 0.8,
+            "transition": [200, 500],
+            "groups": {"biases": ["*.bias"], "rest": ["*"]},
+        },
+        lambda: aggc_reference([[1, 3], [0, 2]], (1.5, 1.1), (0.5, 0.8), (200, 500)),
+    ),
+    "spectral": ({}, lambda: spectral_reference(10)),
+    "spectral median": ({"p": 50}, lambda: spectral_reference(50)),
+    "spectral threshold": ({"threshold": 0.7}, lambda: spectral_reference(None, 0.7)),
     "spam": ({}, lambda: spam_reference(5000)),
     "spam small": ({"theta": 20}, lambda: spam_reference(20)),
     "agc": ({}, agc_reference),

@@ -146,3 +146,62 @@ def test_behind_a_skipped_step_a_chain_records_nothing():
     assert not chain.clip_(parameters).should_step
     history = chain.clippers["second"].history
     assert len(history) == 100 and max(history) < 1e6
+
+
+def test_aggc_raises_small_norms_to_a_multiple_of_their_mean_but_not_zero():
+    clipper, parameter = make("aggc", beta=0.5, high=1.5, low=0.5, transition=None), torch.nn.Parameter(torch.zeros(2))
+    results = []
+    for norm in (4.0, 0.4, 0.0, 40.0, 4.0):
+        parameter.grad = torch.tensor([0.6 * norm, 0.8 * norm])
+        result = clipper.clip_([("layer.weight", parameter)])
+        results.append((result.grad_norm * result.coefficient, result.threshold))
+    # Means: 4, 2.2, as before, 21.1, 12.55.
+    expected = [(4.0, 6.0), (1.1, 3.3), (0.0, math.inf), (31.65, 31.65), (6.275, 18.825)]
+    np.testing.assert_allclose(results, expected, rtol=1e-6)
+
+
+def test_aggcs_multiples_run_from_their_first_to_their_late_values():
+    settings = {"beta": 0.0, "high": 0.8, "high_late": 0.4, "low": 0.0, "transition": (2, 6)}
+    clipper, parameter, coefficients = make("aggc", **settings), torch.nn.Parameter(torch.zeros(1)), []
+    for _ in range(9):
+        parameter.grad = torch.tensor([3.0])
+        coefficients.append(clipper.clip_([("weight", parameter)]).coefficient)
+    np.testing.assert_allclose(coefficients, [0.8, 0.8, 0.8, 0.7, 0.6, 0.5, 0.4, 0.4, 0.4], rtol=1e-6)
+    parameter.grad = torch.tensor([1e-3])
+    clipper = make("aggc", beta=0.0, high=2.0, low=0.0, min_norm=0.0015, transition=None)
+    assert clipper.clip_([("weight", parameter)]).coefficient == pytest.approx(1.5)
+
+
+def test_aggc_leaves_a_group_of_zeros_out_of_its_memory():
+    clipper, parameters = make("aggc"), named_parameters()
+    gradients = random_gradients(1)[0]
+    set_gradients(parameters, [0 * gradients[0], 0 * gradients[1], *gradients[2:]])
+    result = clipper.clip_(parameters)
+    assert [group for group, _ in clipper.state_dict()["means"]] == ["mask"]
+    assert result.threshold == pytest.approx(0.6 * norm_of(*gradients[2:]), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"low": 0.7}, r"low: expected a number in \[0, high=0.6\], got 0.7"),
+        ({"low": 0.0, "low_late": 0.98}, r"low_late: expected a number in \[0, high_late=0.7\], got 0.98"),
+        ({"high": math.inf}, "high: expected a finite number > 0, got inf"),
+        ({"min_norm": -1}, "min_norm: expected a finite number >= 0, got -1"),
+        ({"transition": (5, 5)}, r"transition: expected the first step below the second, got \(5, 5\)"),
+        ({"transition": [1]}, r"transition: expected two steps such as \(4000, 7000\), got \[1\]"),
+        ({"transition": (0.4, 0.7)}, "transition: expected a whole number >= 0, got 0.4"),
+    ],
+)
+def test_aggcs_arguments(settings, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make("aggc", **settings)
+
+
+def test_skip_above_steps_at_its_limit_and_not_above():
+    clipper, parameter = make("skip_above", max_norm=5.0), torch.nn.Parameter(torch.zeros(2))
+    for scale, should_step in ((1.0, True), (1.001, False), (0.1, True)):
+        parameter.grad = grad = scale * torch.tensor([3.0, 4.0])
+        result = clipper.clip_([parameter])
+        assert (result.should_step, result.threshold, result.coefficient) == (should_step, 5.0, 1.0)
+        assert parameter.grad is grad

@@ -10,14 +10,14 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 from gradclip import AutoClip, Chain, FixedClip, ZClip
-from strategies import STRATEGIES, make, named_parameters, random_gradients, set_gradients
+from strategies import STRATEGIES, clip, make, named_parameters, random_gradients, set_gradients
 
 
 def trained(name: str, steps: int = 40, **settings: object):
     clipper, parameters = make(name, **settings), named_parameters()
     for gradients in random_gradients(steps):
         set_gradients(parameters, gradients)
-        clipper.clip_(parameters)
+        clip(clipper, parameters)
     return clipper
 
 

@@ -39,6 +39,7 @@ class AttachedStep:
         if scaler.is_enabled() and not getattr(optimizer, "_step_supports_amp_scaling", False):
             scaler.unscale_(optimizer)
         self.attachment.result = None
+        parts.clipper.observe_loss(loss)
         with nonfinite_as_input_error(loss):
             scaler.step(optimizer)
         scaler.update()

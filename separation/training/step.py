@@ -53,6 +53,7 @@ def train_step(parts: TrainingParts, batch: Batch, weight: float = 1.0) -> tuple
     parts.optimizer.zero_grad()
     loss = weight * batch_loss(parts, parts.replica or parts.network, batch)
     finite_or_nan(loss).backward()
+    parts.clipper.observe_loss(loss)
     with nonfinite_as_input_error(loss):
         clip = parts.clipper.clip_(parts.network.named_parameters())  # the paper's Algorithm 1
     if clip.should_step:

@@ -4,29 +4,18 @@ from array import array
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from gradclip.checks import check_choice, check_count, check_percentile
-from gradclip.clipper import LARGEST_NORM, Clipper
+from gradclip.checks import check_count, check_percentile
+from gradclip.clipper import LARGEST_NORM
+from gradclip.device_clipper import DeviceClipper
 from gradclip.device_history import HostHistory, RingHistory
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
 from gradclip.state import WHOLE, State
 
 
-class _Count:
-    """A counter of the clipper's that its history keeps; reading it waits for the last step's norm."""
-
-    def __init__(self, place: int) -> None:
-        self._place = place
-
-    def __get__(self, clipper: "AutoClipOnDevice", owner: type) -> int:
-        return int(clipper._history.counts[self._place])
-
-    def __set__(self, clipper: "AutoClipOnDevice", value: int) -> None:
-        clipper._history.counts[self._place] = value
-
-
-class AutoClipOnDevice(Clipper):
+class AutoClipOnDevice(DeviceClipper):
     """AutoClip whose norm and threshold stay on the device: the host runs one step ahead of it.
 
     The same thresholds as AutoClip(p, window), to float32 rounding of the norms, and to the last bit for the same
@@ -53,11 +42,6 @@ class AutoClipOnDevice(Clipper):
         TypeError, ValueError: an argument is not as described; or in a step, a CUDA graph is being captured.
     """
 
-    on_device = True
-    nonfinite_steps = _Count(0)
-    finite_steps = _Count(1)
-    _clipped_steps = _Count(2)
-
     def __init__(
         self, p: float = 10.0, window: int | None = None, capturable: bool = False, on_nonfinite: str = "skip"
     ) -> None:
@@ -71,7 +55,7 @@ class AutoClipOnDevice(Clipper):
             self._history = RingHistory(self._p, self.window)
         else:
             raise ValueError("window: expected the size of a captured step's history, such as 100000, got None")
-        super().__init__(check_choice("on_nonfinite", on_nonfinite, ("skip", "zero")))
+        super().__init__(on_nonfinite)
 
     @property
     def p(self) -> float:
@@ -94,12 +78,14 @@ class AutoClipOnDevice(Clipper):
         threshold = self._history.observe(norm, finite)
         coefficient = torch.where(norm > threshold, threshold / norm, 1.0)
         grads.scale_(coefficient)
-        if self.on_nonfinite == "zero":
-            for tensor in grads.entries():
-                tensor.masked_fill_(~finite.to(tensor.device), 0)
-            coefficient = torch.where(finite, coefficient, 0.0)
-            finite = torch.ones_like(finite)
-        return ClipResult(norm, threshold, coefficient, finite)
+        return self._result(grads, norm, threshold, coefficient, finite, should_step=finite)
+
+    @property
+    def _counts(self) -> Tensor | list[int]:
+        return self._history.counts
+
+    def _count(self, finite: Tensor, coefficient: Tensor) -> None:
+        """The history counts."""
 
     def _clip(self, grads: Gradients) -> ClipResult:
         return self._apply(grads)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from gradclip.autoclip_on_device import AutoClipOnDevice
 from gradclip.clipper import Clipper
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
@@ -40,7 +41,7 @@ class Chain(Clipper):
         for name, clipper in clippers.items():
             if not isinstance(clipper, Clipper):
                 raise TypeError(f"clippers[{name!r}]: expected a clipper, got {type(clipper).__name__}")
-            if clipper.on_device:
+            if isinstance(clipper, AutoClipOnDevice):
                 raise ValueError(f"clippers[{name!r}]: {type(clipper).__name__} can't be a member; use AutoClip")
         self.clippers = dict(clippers)
         self.needs_max = any(clipper.needs_max for clipper in self.clippers.values())

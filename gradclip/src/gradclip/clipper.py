@@ -5,6 +5,7 @@ import math
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from numbers import Real
 from typing import Any
 
 import torch
@@ -59,6 +60,7 @@ class Clipper(ABC):
         self._clipped_steps: int | Tensor = 0  # a tensor where a device may still be counting
         self._attachment: weakref.ref[Attachment] | None = None
         self._owner = Ownership()
+        self._loss: Tensor | None = None  # of the step that comes
         self._restored: set[str] = set()  # names of a restored memory, until they have met the gradients'
 
     @torch.no_grad()
@@ -185,7 +187,25 @@ class Clipper(ABC):
     def apply(self, grads: Gradients) -> ClipResult:
         """As `clip_`, on gradients that were collected before; a common factor is left to `grads.flush()`."""
         self._owner.check(grads.all_parameters)
+        grads.loss, self._loss = self._loss, None
         return self._apply(grads)
+
+    def observe_loss(self, loss: Tensor | float) -> None:
+        """Hands over the loss whose gradient the next step takes, for strategies that decide by it (`SkipStep`).
+
+        Call it once a step, with the loss as it is before GradScaler; under gradient accumulation, with the mean over
+        the micro-batches. A tensor stays on its device, and nobody waits for it. A loss counts for one step; the last
+        one that was handed over does.
+
+        Raises:
+            TypeError, ValueError: it isn't one number.
+        """
+        if isinstance(loss, bool) or not isinstance(loss, Tensor | Real):
+            raise TypeError(f"loss: expected a number or a tensor, got {type(loss).__name__}")
+        value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss), dtype=torch.float64)
+        if value.numel() != 1 or value.is_complex():
+            raise ValueError(f"loss: expected one real number, got shape {tuple(value.shape)} of {value.dtype}")
+        self._loss = value
 
     def _apply(self, grads: Gradients) -> ClipResult:
         if grads.norm < LARGEST_NORM:

@@ -60,6 +60,8 @@ class Gradients:
         """What `flush` still has to multiply all tensors by."""
         self.grad_scale = grad_scale
         """What all tensors are too large by; None from `entries` on."""
+        self.loss: Tensor | None = None
+        """What they are the gradients of, where it was handed over."""
         self._norms: list[float] | None = None
         self._max: list[float] = []
         self._initial_norm: float | None = None

@@ -65,6 +65,13 @@ class State:
         """A number >= 0."""
         return _number(name, self.get(name))
 
+    def numbers(self, name: str) -> list[float]:
+        """Finite numbers of any sign, in their order."""
+        value = self.get(name)
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name}: expected numbers, got {value!r}")
+        return [_number(name, number, signed=True) for number in value]
+
     def norms(self, name: str) -> list[float]:
         """Norms, in their order."""
         value = self.get(name)
@@ -137,9 +144,11 @@ def _is_pair(item: object) -> bool:
     return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
 
 
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
-        raise ValueError(f"{name}: expected a finite number >= 0, got {value!r}")
+def _number(name: str, value: object, signed: bool = False) -> float:
+    largest = sys.float_info.max
+    lowest, allowed = (-largest, "a finite number") if signed else (0.0, "a finite number >= 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= largest:
+        raise ValueError(f"{name}: expected {allowed}, got {value!r}")
     return float(value)
 
 
