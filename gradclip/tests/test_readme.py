@@ -18,7 +18,9 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):
         exec(block, names)
     assert len(names["clipper"].history) == 21
-    assert capsys.readouterr().out == f"{names['attachment'].result}\n"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(names["attachment"].result)
+    assert lines[1].startswith("{'train/grad_norm': ") and " 21 <AutoClip(p=10.0, " in lines[2]
 
 
 def test_every_strategy_has_a_line():

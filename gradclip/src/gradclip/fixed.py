@@ -12,7 +12,7 @@ class FixedClip(NormClipper):
         on_nonfinite: see `Clipper`.
 
     Reference: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
-    State: `max_norm`. Cost: one pass that reads the gradients, and one that writes them where it clips.
+    State: none. Cost: one pass that reads the gradients, and one that writes them where it clips.
 
     Raises:
         TypeError, ValueError: `max_norm` is no number > 0.
