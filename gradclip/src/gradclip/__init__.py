@@ -37,7 +37,7 @@ from gradclip.spectral import SpectralClip
 from gradclip.value import ValueClip
 from gradclip.zclip import ZClip
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AGC",
