@@ -33,6 +33,7 @@ from separation.evaluation.evaluator import (
 )
 from separation.evaluation.oracles import ORACLES, OracleEstimator
 from separation.model.assignment import reorder
+from separation.model.features import Mixture
 from separation.model.separators import KMeansSeparator, TrainedModel
 from separation.model.si_sdr import best_permutation, si_sdr
 from separation.runs.summaries import table
@@ -51,10 +52,7 @@ class Bench:
         self.exported = exported
         self.estimator = ModelEstimator(model.network, model.separator, model.stft, model.device)
         self.inputs = [
-            (
-                model.stft(batch.mixture).abs(),
-                torch.tensor([model.stft.num_frames(length) for length in batch.num_samples.tolist()]),
-            )
+            Mixture(magnitude=model.stft(batch.mixture).abs(), stft=model.stft, num_samples=batch.num_samples)
             for batch in self.batches
         ]
         self.estimates = [self.separate(batch) for batch in self.batches]
@@ -67,8 +65,8 @@ class Bench:
 
     @torch.inference_mode()
     def forward(self) -> None:
-        for magnitude, frames in self.inputs:
-            self.model.network(magnitude, frames)
+        for mixture in self.inputs:
+            self.model.network(mixture)
 
     def ours(self) -> None:
         for batch in self.batches:

@@ -52,7 +52,7 @@ class Step:
         sources = 0.05 * torch.randn(config.trainer.batch_size, config.mixing.num_sources, num_samples)
         sources = sources.to(self.device)
         self.batch = Batch(sources, torch.full((len(sources),), num_samples), ())
-        self.magnitude = features(sources, stft).mixture_magnitude
+        self.mixture = features(sources, stft).mixture
         self.plain = build(config, "optimizer", params=self.network.parameters())
         optimizer = build(config, "optimizer", params=self.network.parameters())
         self.parts = TrainingParts(
@@ -78,7 +78,7 @@ class Step:
     def bare(self) -> None:
         """The network alone: forward, backward, Adam."""
         self.plain.zero_grad()
-        outputs = self.parts.precision(self.network, self.magnitude)
+        outputs = self.parts.precision(self.network, self.mixture)
         torch.stack([output.sum() for output in outputs.values()]).sum().backward()
         self.plain.step()
 

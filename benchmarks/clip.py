@@ -27,6 +27,7 @@ from gradclip import AutoClip
 from gradclip.percentile import StreamingPercentile
 from separation.app.command import entry_point
 from separation.errors import InputError
+from separation.model.features import Mixture
 from separation.model.networks import mask_inference, num_parameters
 from separation.runs.summaries import table
 
@@ -181,11 +182,11 @@ def measure_step(network: nn.Module, batch_size: int, frames: int, repetitions: 
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     clipper = AutoClip(10)
     device = next(network.parameters()).device
-    magnitude = torch.rand(batch_size, frames, 129, device=device)
+    mixture = Mixture(magnitude=torch.rand(batch_size, frames, 129, device=device))
 
     def step() -> None:
         optimizer.zero_grad()
-        network(magnitude)["mask"].square().mean().backward()
+        network(mixture)["mask"].square().mean().backward()
 
     times = []
     for _ in tqdm(range(repetitions), desc="training step", leave=False):

@@ -28,7 +28,7 @@ from separation.evaluation.evaluator import ModelEstimator
 from separation.evaluation.oracles import OracleEstimator
 from separation.model.assignment import reorder
 from separation.model.clustering import kmeans, nearest, squared_distances
-from separation.model.features import audible
+from separation.model.features import Mixture, audible
 from separation.model.separators import KMeansSeparator, TrainedModel
 from separation.model.si_sdr import best_permutation, si_sdr
 from separation.runs.summaries import table
@@ -88,8 +88,9 @@ class Comparison:
         """Inertia and seconds a mixture of the clustering alone, from embeddings to labels of all bins."""
         length = min(r.shape[1] for r in self.references)  # of one length, so that a batch has no padding
         mixtures = torch.stack([r[:, :length].sum(0) for r in self.references])
-        magnitude = self.model.stft(mixtures).abs()
-        outputs = self.model.network(magnitude)
+        mixture = Mixture(mixtures, self.model.stft)
+        magnitude = mixture.magnitude
+        outputs = self.model.network(mixture)
         points, loud = outputs["embedding"].flatten(1, 2), audible(magnitude, separator.threshold)
         theirs = [
             self.package.separation.deep.DeepClustering(
@@ -106,7 +107,7 @@ class Comparison:
             for other, item in zip(theirs, features, strict=True):
                 other.cluster_features(item, other.clusterer)
 
-        times = [(_seconds(lambda: separator(outputs, magnitude)), _seconds(cluster)) for _ in range(repetitions)]
+        times = [(_seconds(lambda: separator.masks(outputs, mixture)), _seconds(cluster)) for _ in range(repetitions)]
         ours, nussls = (statistics.median(column) / len(mixtures) for column in zip(*times, strict=True))
         weight = loud.flatten(1)
         centroids = kmeans(

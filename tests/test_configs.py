@@ -12,6 +12,7 @@ from gradclip import AutoClip, FixedClip, NoClip
 from separation.app.assembly import build
 from separation.app.settings import CONF, compose_config
 from separation.errors import InputError
+from separation.model.features import Mixture
 from separation.model.networks import num_parameters
 from separation.runs.untrusted_files import check_targets
 
@@ -36,7 +37,7 @@ def test_every_choice_builds(path: Path):
     elif group == "model":
         config.model.hidden_size = 4
         network = build(config, "model.network")
-        assert network(torch.rand(1, 4, 129))
+        assert network(Mixture(magnitude=torch.rand(1, 4, 129)))
         build(config, "model.loss")
         build(config, "model.separator")
     else:

@@ -15,6 +15,7 @@ from separation.app.nussl_import import import_model
 from separation.app.settings import run_config
 from separation.compat import nussl
 from separation.errors import InputError
+from separation.model.features import Mixture
 from separation.model.separators import separate
 from separation.runs.run_folder import RunFolder
 
@@ -71,7 +72,7 @@ def test_an_imported_model_gives_nussls_embeddings(tmp_path):
     signal = nussl().AudioSignal(audio_data_array=mixture.astype(np.float64), sample_rate=8000)
     theirs = nussl().separation.deep.DeepClustering(signal, num_sources=3, model_path=str(file)).extract_features()
     with torch.inference_mode():
-        ours = model.network(model.stft(torch.from_numpy(mixture)[None]).abs())["embedding"][0]
+        ours = model.network(Mixture(torch.from_numpy(mixture)[None], model.stft))["embedding"][0]
     np.testing.assert_allclose(ours, theirs[:, :, 0].transpose(1, 0, 2), atol=1e-5)
     assert model.separator.num_sources == 3
 

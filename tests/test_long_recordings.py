@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from separation.app.assembly import TrainedModel
 from separation.data.audio_stream import Recording
 from separation.evaluation.long_recordings import RecordingSeparator, join, joint_power
-from separation.model.features import Stft
+from separation.model.features import Mixture, Stft
+from separation.model.separators import MaskSeparator, TrainedModel
 from separation.model.separators import separate as separate_whole
 
 RMS = 0.07
@@ -21,7 +21,8 @@ class HighAndLow(torch.nn.Module):
         super().__init__()
         self.calls = 0
 
-    def forward(self, magnitude: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, mixture: Mixture) -> dict[str, torch.Tensor]:
+        magnitude = mixture.magnitude
         low = (torch.arange(129) < 32).float().expand_as(magnitude)
         self.calls += 1
         masks = [low, 1 - low] if self.calls % 2 else [1 - low, low]
@@ -31,8 +32,9 @@ class HighAndLow(torch.nn.Module):
 class Forgetful(HighAndLow):
     """The same, but the sources change places after each pause of more than 0.6 s too."""
 
-    def forward(self, magnitude: torch.Tensor) -> dict[str, torch.Tensor]:
-        mask = super().forward(magnitude)["mask"]
+    def forward(self, mixture: Mixture) -> dict[str, torch.Tensor]:
+        magnitude = mixture.magnitude
+        mask = super().forward(mixture)["mask"]
         loud = magnitude[0].square().sum(-1) > 1e-3 * magnitude[0].square().sum(-1).max()
         quiet, swapped = 0, False
         for frame, is_loud in enumerate(loud.tolist()):
@@ -46,17 +48,18 @@ class Forgetful(HighAndLow):
 class AtItsLevel(HighAndLow):
     """The same, but right within 6 dB of its training level only."""
 
-    def forward(self, magnitude: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, mixture: Mixture) -> dict[str, torch.Tensor]:
+        magnitude = mixture.magnitude
         power = Stft()(RMS * 2**0.5 * torch.sin(0.3 * torch.arange(8000))).abs().square().sum(-1)[60]
         level = 10 * (magnitude.square().sum(-1, keepdim=True) / power).log10().unsqueeze(-1)
-        mask = super().forward(magnitude)["mask"]
+        mask = super().forward(mixture)["mask"]
         return {"mask": torch.where(level.abs() < 6, mask, torch.full_like(mask, 0.5))}
 
 
 def separator(
     network: torch.nn.Module, segment: float = 1.0, overlap: float = 0.25, mixture_rms: float | None = RMS
 ) -> RecordingSeparator:
-    model = TrainedModel(network, lambda outputs, magnitude: outputs["mask"], Stft(), torch.device("cpu"))
+    model = TrainedModel(network, MaskSeparator(), Stft(), torch.device("cpu"))
     return RecordingSeparator(
         model,
         num_sources=2,
@@ -120,7 +123,8 @@ class Local(torch.nn.Module):
         super().__init__()
         self.sees_all = sees_all
 
-    def forward(self, magnitude: torch.Tensor, num_frames: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    def forward(self, mixture: Mixture) -> dict[str, torch.Tensor]:
+        magnitude = mixture.magnitude
         scale = magnitude.mean((1, 2), keepdim=True) if self.sees_all else 0.003
         mask = magnitude / (magnitude + scale)
         return {"mask": torch.stack([mask, 0.5 * (1 - mask)], -1)}
@@ -141,7 +145,7 @@ def test_a_clean_recording_shorter_than_a_piece_is_separated_as_a_whole(seconds)
         torch.from_numpy(gain * samples)[None],
         torch.tensor([len(samples)]),
     )
-    whole = separate_whole(network, lambda outputs, magnitude: outputs["mask"], Stft(), mixture, length)[0] / gain
+    whole = separate_whole(network, MaskSeparator(), Stft(), mixture, length)[0] / gain
     estimates = separate(network, samples[:, None], segment=30, overlap=5)[..., 0]
     # The power of the last hop, which isn't whole, makes the only difference.
     np.testing.assert_allclose(estimates, whole, atol=2e-3 * np.abs(samples).max() / seconds**0.5)
@@ -252,7 +256,8 @@ def test_a_piece_is_brought_into_the_order_before_it():
 
 def test_where_voices_may_have_changed_places_is_said():
     class Guess(torch.nn.Module):
-        def forward(self, magnitude: torch.Tensor) -> dict[str, torch.Tensor]:
+        def forward(self, mixture: Mixture) -> dict[str, torch.Tensor]:
+            magnitude = mixture.magnitude
             return {"mask": torch.rand(*magnitude.shape, 2)}
 
     samples = recording(tones(8000, 2.4).sum(0)[:, None])

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from separation.errors import InputError
+from separation.model.features import Mixture
 from separation.model.networks import deep_clustering, mask_inference, num_parameters
 from separation.training.devices import pick_device
 
@@ -16,10 +17,10 @@ def networks():
 def test_outputs_have_one_value_or_embedding_a_bin():
     masks, embeddings = networks()
     magnitude = torch.rand(2, 30, 129)
-    output = masks(magnitude)
+    output = masks(Mixture(magnitude=magnitude))
     assert list(output) == ["mask"] and output["mask"].shape == (2, 30, 129, 3)
     assert output["mask"].min() >= 0 and output["mask"].max() <= 1
-    output = embeddings(magnitude)
+    output = embeddings(Mixture(magnitude=magnitude))
     assert list(output) == ["embedding"] and output["embedding"].shape == (2, 30, 129, 5)
     torch.testing.assert_close(output["embedding"].norm(dim=-1), torch.ones(2, 30, 129))
 
@@ -30,9 +31,9 @@ def test_a_mixtures_output_does_not_depend_on_the_padding_of_its_batch():
     frames = torch.tensor([25, 40, 31])
     for item, length in enumerate(frames.tolist()):
         magnitude[item, length:] = 0
-    together = network(magnitude, frames)["mask"]
+    together = network(Mixture(magnitude=magnitude, num_frames=frames))["mask"]
     for item, length in enumerate(frames.tolist()):
-        alone = network(magnitude[item : item + 1, :length])["mask"][0]
+        alone = network(Mixture(magnitude=magnitude[item : item + 1, :length]))["mask"][0]
         torch.testing.assert_close(together[item, :length], alone, atol=1e-5, rtol=0)
 
 

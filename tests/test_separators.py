@@ -5,7 +5,7 @@ import torch
 from separation.compat import nussl
 from separation.errors import InputError
 from separation.evaluation.oracles import ORACLES
-from separation.model.features import Stft, features
+from separation.model.features import Mixture, Stft, features
 from separation.model.networks import mask_inference
 from separation.model.separators import KMeansSeparator, MaskSeparator, apply_masks, separate
 from separation.model.si_sdr import si_sdr
@@ -75,7 +75,7 @@ def test_kmeans_separates_embeddings_that_point_at_the_dominant_source():
     feats = features(sources(2), STFT)
     directions = torch.nn.functional.normalize(torch.rand(2, 6, generator=torch.Generator().manual_seed(1)), dim=-1)
     separator = KMeansSeparator(num_sources=2, threshold=40.0, restarts=2, iterations=20, seed=0)
-    masks = separator({"embedding": feats.dominant_source @ directions}, feats.mixture_magnitude)
+    masks = separator.masks({"embedding": feats.dominant_source @ directions}, feats.mixture)
     for mask, expected in zip(masks, feats.dominant_source, strict=True):
         assert torch.equal(mask, expected) or torch.equal(mask, expected.flip(-1))
 
@@ -87,19 +87,22 @@ def test_soft_masks_are_probabilities_that_agree_with_the_binary_ones():
     embedding = feats.dominant_source @ directions
     embedding = embedding + 0.1 * torch.randn(embedding.shape, generator=generator)
     settings = {"num_sources": 2, "threshold": 40.0, "restarts": 2, "iterations": 20, "seed": 0}
-    soft = KMeansSeparator(**settings, soft=True)({"embedding": embedding}, feats.mixture_magnitude)
-    binary = KMeansSeparator(**settings)({"embedding": embedding}, feats.mixture_magnitude)
+    soft = KMeansSeparator(**settings, soft=True).masks({"embedding": embedding}, feats.mixture)
+    binary = KMeansSeparator(**settings).masks({"embedding": embedding}, feats.mixture)
     torch.testing.assert_close(soft.sum(-1), torch.ones_like(soft[..., 0]))
     assert torch.equal((soft > 0.5).float(), binary) and ((soft > 0.01) & (soft < 0.99)).any()
 
 
 def test_a_head_that_the_network_lacks_is_named():
+    mixture = Mixture(magnitude=torch.ones(1, 17, 129))
     with pytest.raises(InputError, match="separator=kmeans: needs a network with the output embedding; this one has m"):
-        KMeansSeparator(2, 40.0, 2, 5, 0)({"mask": torch.ones(1, 17, 129, 2)}, torch.ones(1, 17, 129))
+        KMeansSeparator(2, 40.0, 2, 5, 0).masks(
+            {"mask": torch.ones(1, 17, 129, 2)}, Mixture(magnitude=torch.ones(1, 17, 129))
+        )
     with pytest.raises(
         InputError, match="separator=masks: needs a network with the output mask; this one has embedding"
     ):
-        MaskSeparator()({"embedding": torch.ones(1, 17, 129, 2)}, torch.ones(1, 17, 129))
+        MaskSeparator().masks({"embedding": torch.ones(1, 17, 129, 2)}, mixture)
 
 
 def test_silence_gives_silence():
@@ -107,5 +110,5 @@ def test_silence_gives_silence():
     for name in ORACLES:
         assert oracle_scores(name, silence).isnan().all()
     feats = features(silence, STFT)
-    masks = KMeansSeparator(2, 40.0, 2, 5, 0)({"embedding": torch.ones(1, 17, 129, 4)}, feats.mixture_magnitude)
+    masks = KMeansSeparator(2, 40.0, 2, 5, 0).masks({"embedding": torch.ones(1, 17, 129, 4)}, feats.mixture)
     assert torch.isfinite(masks).all()

@@ -11,6 +11,7 @@ from separation.app.nussl_export import LEVEL
 from separation.app.settings import compose_config
 from separation.compat import nussl
 from separation.errors import InputError
+from separation.model.features import Mixture
 from separation.model.networks import Network
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
@@ -116,12 +117,13 @@ def _kinds(state: dict[str, torch.Tensor]) -> dict[str, object]:
 
 def _check_outputs(file: Path, description: dict[str, Any], network: Network) -> None:
     """Raises InputError unless nussl's own network gives the same outputs."""
-    magnitude = torch.rand(1, 5, network.separation_model.layers["recurrent_stack"].rnn.input_size)
+    size = network.separation_model.layers["recurrent_stack"].rnn.input_size
+    mixture = Mixture(magnitude=torch.rand(1, 5, size))
     try:
         theirs = Network(description)
         theirs.separation_model.layers.load_state_dict(network.separation_model.layers.state_dict())
         with torch.inference_mode():
-            outputs, expected = network.eval()(magnitude), theirs.eval()(magnitude)
+            outputs, expected = network.eval()(mixture), theirs.eval()(mixture)
     except Exception as error:  # of modules that a user registered with nussl
         raise _not_ours(file) from error
     if outputs.keys() != expected.keys() or any(not outputs[name].equal(expected[name]) for name in outputs):

@@ -16,6 +16,7 @@ from separation.data.audio import OFFSET
 from separation.data.audio_stream import Recording, Rows, equal_blocks, resample_blocks, subtract_offsets
 from separation.evaluation.activity import active_frames, level_gains
 from separation.model.assignment import best_assignment
+from separation.model.features import Mixture
 from separation.model.separators import TrainedModel
 
 CANCELLED = 0.1
@@ -166,23 +167,23 @@ class RecordingSeparator:
             active = torch.from_numpy(survey.active[start : start + self.block])
             some = heard.take(done, done + int(active.sum()))
             done += len(some)
-            masks = torch.full((len(active), *some.shape[1:]), 1 / self.num_sources)
+            masks = some.new_full((len(active), *some.shape[1:]), 1 / self.num_sources)
             masks[active] = some
             yield masks
 
     def _heard_masks(self, recording: Recording, survey: Survey) -> Iterator[Tensor]:
         """Masks of the active frames, piece by piece cross-faded, shape (frame, frequency, source)."""
-        magnitudes = Rows(self._heard(recording, survey))
+        spectra = Rows(self._heard(recording, survey))
         places = np.flatnonzero(survey.active)
         before: Tensor | None = None
         for start in range(0, max(1, len(places) - self.overlap), self.segment - self.overlap):
-            heard = magnitudes.take(start, start + self.segment)
+            heard = spectra.take(start, start + self.segment)
             if self.mixture_rms is not None:
                 power = survey.power[places[start : start + self.segment]]
                 heard = heard * torch.from_numpy(level_gains(power, self.frame_rate, self.mixture_rms)).unsqueeze(1)
             masks = self._estimate(heard)
             if before is not None:
-                masks, is_sure = join(before, masks, heard[: self.overlap].square())
+                masks, is_sure = join(before, masks, heard[: self.overlap].abs().square())
                 if not is_sure:
                     span = places[[start, start + self.overlap]] / self.frame_rate
                     survey.doubts.append((float(span[0]), float(span[1])))
@@ -193,16 +194,20 @@ class RecordingSeparator:
             yield masks[: -self.overlap]
 
     def _heard(self, recording: Recording, survey: Survey) -> Iterator[Tensor]:
-        """Magnitudes of the active frames, of all channels together, shape (frame, frequency)."""
+        """Spectra of the active frames, of all channels together, shape (frame, frequency): their joint power, with the
+        phase of their mean."""
         for frames, spectrogram in self._spectrograms(recording, survey, reach=0):
             active = torch.from_numpy(survey.active[frames.start : frames.stop])
-            yield joint_power(spectrogram[:, active]).sqrt()
+            channels = spectrogram[:, active]
+            yield torch.polar(joint_power(channels).sqrt(), channels.mean(0).angle())
 
     @torch.inference_mode()
-    def _estimate(self, magnitude: Tensor) -> Tensor:
+    def _estimate(self, spectrum: Tensor) -> Tensor:
         """Masks of one piece: (frame, frequency) -> (frame, frequency, source)."""
-        magnitude = magnitude.unsqueeze(0).to(self.model.device)
-        return self.model.separator(self.model.network(magnitude), magnitude)[0].cpu()
+        stft, spectrum = self.model.stft, spectrum.unsqueeze(0).to(self.model.device)
+        waveform = stft.inverse(spectrum, stft.num_samples(spectrum.shape[1]))
+        mixture = Mixture(waveform, stft, spectrum=spectrum)
+        return self.model.separator.masks(self.model.network(mixture), mixture)[0].cpu()
 
 
 def off_zero(block: Tensor) -> Tensor:
@@ -231,7 +236,7 @@ def join(before: Tensor, masks: Tensor, power: Tensor) -> tuple[Tensor, bool]:
         The piece's masks, and whether there is no doubt about the order.
     """
     overlap = len(before)
-    similarity = torch.einsum("fk,fke,fkr->er", power, masks[:overlap], before)
+    similarity = torch.einsum("fk,fke,fkr->er", power.to(masks.dtype), masks[:overlap].conj(), before).real
     masks = masks[..., best_assignment(-similarity.unsqueeze(0))[1][0]]
     fade = torch.linspace(0, 1, overlap)[:, None, None]
     common = before * (1 - fade) + masks[:overlap] * fade
@@ -239,6 +244,6 @@ def join(before: Tensor, masks: Tensor, power: Tensor) -> tuple[Tensor, bool]:
     for one, other in combinations(range(masks.shape[-1]), 2):
         old = before[..., one] - before[..., other]
         new = masks[:overlap, :, one] - masks[:overlap, :, other]
-        size = ((power * old.square()).sum() * (power * new.square()).sum()).sqrt()
-        is_sure = is_sure and bool((power * old * new).sum() >= SURE * size)
+        size = ((power * old.abs().square()).sum() * (power * new.abs().square()).sum()).sqrt()
+        is_sure = is_sure and bool((power * (old * new.conj()).real).sum() >= SURE * size)
     return torch.cat([common, masks[overlap:]]), is_sure

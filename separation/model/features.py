@@ -89,6 +89,65 @@ class Stft:
         return summed.flatten(-2).narrow(-1, self.window_length // 2, num_samples)
 
 
+class Mixture:
+    """A batch of mixtures as networks read it: what isn't given is computed when it is first asked for.
+
+    Args:
+        waveform: shape (batch, time), zeros after each mixture's end.
+        stft: the transform of `spectrum`.
+        num_samples: each mixture's length, shape (batch,), where the batch is padded.
+        spectrum, magnitude, num_frames: where they are known already.
+
+    Attributes:
+        num_samples, num_frames: lengths, shape (batch,), on the CPU; None: nothing is padded.
+    """
+
+    def __init__(
+        self,
+        waveform: Tensor | None = None,
+        stft: Stft | None = None,
+        num_samples: Tensor | None = None,
+        *,
+        spectrum: Tensor | None = None,
+        magnitude: Tensor | None = None,
+        num_frames: Tensor | None = None,
+    ) -> None:
+        self._waveform, self._stft, self._spectrum, self._magnitude = waveform, stft, spectrum, magnitude
+        self.num_samples = num_samples
+        if num_frames is None and num_samples is not None and stft is not None:
+            num_frames = torch.tensor([stft.num_frames(length) for length in num_samples.tolist()])
+        self.num_frames = num_frames
+
+    @property
+    def waveform(self) -> Tensor:
+        """Shape (batch, time)."""
+        if self._waveform is None:
+            raise InputError("model.network: it reads waveforms, but this mixture has none")
+        return self._waveform
+
+    @property
+    def stft(self) -> Stft:
+        """The transform of the spectrum."""
+        if self._stft is None:
+            raise InputError("model.network: it reads the STFT, but this mixture has none")
+        return self._stft
+
+    @property
+    def spectrum(self) -> Tensor:
+        """X, complex, shape (batch, frame, frequency)."""
+        if self._spectrum is None:
+            with torch.autocast(self.waveform.device.type, enabled=False):
+                self._spectrum = self.stft(self.waveform)
+        return self._spectrum
+
+    @property
+    def magnitude(self) -> Tensor:
+        """|X|, shape (batch, frame, frequency)."""
+        if self._magnitude is None:
+            self._magnitude = self.spectrum.abs()
+        return self._magnitude
+
+
 class _MaskedInverse(torch.autograd.Function):
     """Masks of shape (batch, frame, frequency, source) times a spectrogram, back to (batch, source, time). The
     gradient, for the masks alone, takes one transform: the inverse's adjoint is the transform itself, up to factors."""
@@ -122,19 +181,28 @@ class Features:
     """Complex, shape (batch, frame, frequency, source)."""
     stft: Stft
     """The transform that they come from."""
+    noise: Tensor | None = None
+    """What is in the mixture beside the sources, shape (batch, time)."""
     noise_stft: Tensor | None = None
-    """Spectrum of what is in the mixture beside the sources: complex, shape (batch, frame, frequency)."""
+    """Its spectrum: complex, shape (batch, frame, frequency)."""
 
     @cached_property
+    def mixture(self) -> Mixture:
+        """What the network reads. Its spectrum is the sum of the parts', since the transform is linear."""
+        speech, spectrum = self.sources.sum(1), self.source_stfts.sum(-1)
+        if self.noise is None or self.noise_stft is None:
+            return Mixture(speech, self.stft, spectrum=spectrum)
+        return Mixture(speech + self.noise, self.stft, spectrum=spectrum + self.noise_stft)
+
+    @property
     def mixture_stft(self) -> Tensor:
-        """Complex, shape (batch, frame, frequency): the sum of the parts', since the transform is linear."""
-        speech = self.source_stfts.sum(-1)
-        return speech if self.noise_stft is None else speech + self.noise_stft
+        """X, complex, shape (batch, frame, frequency)."""
+        return self.mixture.spectrum
 
-    @cached_property
+    @property
     def mixture_magnitude(self) -> Tensor:
         """|X|, shape (batch, frame, frequency)."""
-        return self.mixture_stft.abs()
+        return self.mixture.magnitude
 
     @cached_property
     def source_magnitudes(self) -> Tensor:
@@ -163,8 +231,8 @@ class Features:
 
     def scaled(self, factor: float) -> "Features":
         """The features of signals that are `factor` times as large."""
-        noise = None if self.noise_stft is None else factor * self.noise_stft
-        return Features(factor * self.sources, factor * self.source_stfts, self.stft, noise)
+        noise, noise_stft = (None if part is None else factor * part for part in (self.noise, self.noise_stft))
+        return Features(factor * self.sources, factor * self.source_stfts, self.stft, noise, noise_stft)
 
     def masked(self, mask: Tensor) -> Tensor:
         """The mixture through masks, in the time domain: (batch, frame, frequency, source) -> (batch, source, time)."""
@@ -190,4 +258,4 @@ def audible(magnitude: Tensor, threshold: float) -> Tensor:
 
 def features(sources: Tensor, stft: Stft, noise: Tensor | None = None) -> Features:
     """Features of a batch of sources, shape (batch, source, time), and of noise, shape (batch, time)."""
-    return Features(sources, stft(sources).permute(0, 2, 3, 1), stft, None if noise is None else stft(noise))
+    return Features(sources, stft(sources).permute(0, 2, 3, 1), stft, noise, None if noise is None else stft(noise))

@@ -205,7 +205,8 @@ class MaskInferenceLoss:
 
 
 class WaveformLoss:
-    """L_SNR of the waveforms that the masks make of the mixture, with its phase, permutation-invariant by utterance.
+    """L_SNR of the network's waveforms, permutation-invariant by utterance; or of those that its masks make of the
+    mixture, with its phase.
 
     Args:
         metric: "snr", the paper's; or "si_sdr".
@@ -215,8 +216,8 @@ class WaveformLoss:
         self.metric = check_choice("model.metric", metric, METRICS)
 
     def __call__(self, outputs: Outputs, features: Features) -> Tensor:
-        """Args: `mask` of shape (batch, frame, frequency, source). Returns a scalar, in dB."""
-        estimate = features.masked(outputs["mask"])
+        """Args: `waveform` of shape (batch, source, time), or `mask` as in L_MI. Returns a scalar, in dB."""
+        estimate = outputs["waveform"] if "waveform" in outputs else features.masked(outputs["mask"])
         return snr_pit(estimate, features.sources, scale_invariant=self.metric == "si_sdr").mean()
 
 

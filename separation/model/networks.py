@@ -32,13 +32,14 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from separation import compat
 from separation.errors import check_choice, check_count, check_number
+from separation.model.features import Mixture
 
 MASK_ACTIVATIONS = ("sigmoid", "softmax", "relu")
 EMBEDDING_ACTIVATIONS = ("sigmoid", "tanh", "relu", "softmax")
 
 
 class Network(nn.Module):
-    """A nussl `SeparationModel` that takes a magnitude spectrogram.
+    """A nussl `SeparationModel`, which takes a magnitude spectrogram.
 
     Args:
         config: nussl's description of the network, as its `builders` return it.
@@ -51,19 +52,18 @@ class Network(nn.Module):
         super().__init__()
         self.separation_model = compat.nussl().ml.SeparationModel(config)
 
-    def forward(self, magnitude: Tensor, num_frames: Tensor | None = None) -> dict[str, Tensor]:
-        """Applies the network to a batch of mixtures.
+    def forward(self, mixture: Mixture) -> dict[str, Tensor]:
+        """Applies the network to a batch of mixtures, of which it reads the magnitude.
 
-        Args:
-            magnitude: shape (batch, frame, frequency).
-            num_frames: each mixture's length, shape (batch,), where the batch is padded: the BLSTM then sees no
-                padding, so that a mixture's output doesn't depend on its neighbours.
+        Where the batch is padded, the BLSTM sees no padding, so that a mixture's output doesn't depend on its
+        neighbours.
 
         Returns:
             `mask` of shape (batch, frame, frequency, source) and `embedding` of shape (batch, frame, frequency, D), as
             far as the network has such a head.
         """
-        with self._packed(num_frames, magnitude.shape[1]):
+        magnitude = mixture.magnitude
+        with self._packed(mixture.num_frames, magnitude.shape[1]):
             outputs = self.separation_model(mix_magnitude=magnitude.unsqueeze(-1))
         return {name: outputs[name].squeeze(3) for name in ("mask", "embedding") if name in outputs}
 

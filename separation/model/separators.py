@@ -1,7 +1,7 @@
-"""From a network's outputs to masks and estimated waveforms."""
+"""From a network's outputs to estimated waveforms, by masks where it has masks or embeddings."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,24 +9,48 @@ from torch.nn.utils.rnn import pad_sequence
 
 from separation.errors import InputError, check_count, check_number
 from separation.model.clustering import kmeans, nearest, squared_distances
-from separation.model.features import Stft, audible
+from separation.model.features import Mixture, Stft, audible
 
 
-class Separator(Protocol):
-    """Turns a network's outputs into masks."""
+class Separator(ABC):
+    """Turns a network's outputs into estimates of the sources."""
 
-    def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
-        """Masks of shape (batch, frame, frequency, source) for mixture magnitudes (batch, frame, frequency)."""
+    @abstractmethod
+    def masks(self, outputs: dict[str, Tensor], mixture: Mixture) -> Tensor:
+        """Real or complex masks of the mixture's spectrum, shape (batch, frame, frequency, source)."""
+
+    def waveforms(self, outputs: dict[str, Tensor], mixture: Mixture) -> Tensor:
+        """Shape (batch, source, time), zeros after each mixture's end."""
+        masks = self.masks(outputs, mixture)
+        return apply_masks(masks, mixture.spectrum, mixture.stft, lengths(mixture))
 
 
-class MaskSeparator:
+class MaskSeparator(Separator):
     """The network's own masks."""
 
-    def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
+    def masks(self, outputs: dict[str, Tensor], mixture: Mixture) -> Tensor:
         return head(outputs, "mask", "masks")
 
 
-class KMeansSeparator:
+class WaveformSeparator(Separator):
+    """The network's own waveforms."""
+
+    def masks(self, outputs: dict[str, Tensor], mixture: Mixture) -> Tensor:
+        """Complex ratios of the estimates' spectra to the mixture's: applied to it, they give the estimates back."""
+        spectra = mixture.stft(head(outputs, "waveform", "waveform")).permute(0, 2, 3, 1)
+        mixed = mixture.spectrum.unsqueeze(-1)
+        power = mixed.abs().square()
+        # Where the mixture has nothing there is nothing to separate; a bin this far below its peak is rounding.
+        floor = 1e-12 * power.amax((1, 2), keepdim=True)
+        return spectra * mixed.conj() / power.maximum(floor).clamp(min=torch.finfo(power.dtype).tiny)
+
+    def waveforms(self, outputs: dict[str, Tensor], mixture: Mixture) -> Tensor:
+        estimates = head(outputs, "waveform", "waveform")
+        inside = torch.arange(estimates.shape[-1]) < lengths(mixture)[:, None, None]
+        return estimates * inside.to(estimates.device)
+
+
+class KMeansSeparator(Separator):
     """Each bin goes to the nearest of the centroids that k-means finds in the embeddings.
 
     Args:
@@ -54,7 +78,8 @@ class KMeansSeparator:
         self.seed = seed
         self.soft = soft
 
-    def __call__(self, outputs: dict[str, Tensor], magnitude: Tensor) -> Tensor:
+    def masks(self, outputs: dict[str, Tensor], mixture: Mixture) -> Tensor:
+        magnitude = mixture.magnitude
         points = head(outputs, "embedding", "kmeans").flatten(1, 2)
         loud = audible(magnitude, self.threshold).flatten(1)
         # The loud bins side by side; mixtures that have fewer of them get zeros of weight 0 at the end.
@@ -101,18 +126,21 @@ def separate(network: nn.Module, separator: Separator, stft: Stft, mixtures: Ten
     """Estimated sources of a batch of mixtures.
 
     Args:
-        network: from magnitudes to outputs, in evaluation mode.
+        network: from a `Mixture` to outputs, in evaluation mode.
         mixtures: shape (batch, time), zeros after each mixture's end.
         num_samples: each mixture's length, shape (batch,).
 
     Returns:
         Shape (batch, source, time), zeros after each mixture's end.
     """
-    spectrogram = stft(mixtures)
-    magnitude = spectrogram.abs()
-    frames = torch.tensor([stft.num_frames(length) for length in num_samples.tolist()])
-    masks = separator(network(magnitude, frames), magnitude)
-    return apply_masks(masks, spectrogram, stft, num_samples)
+    mixture = Mixture(mixtures, stft, num_samples)
+    return separator.waveforms(network(mixture), mixture)
+
+
+def lengths(mixture: Mixture) -> Tensor:
+    """Each mixture's number of samples, shape (batch,)."""
+    batch, time = mixture.waveform.shape
+    return torch.full((batch,), time) if mixture.num_samples is None else mixture.num_samples
 
 
 def apply_masks(masks: Tensor, spectrogram: Tensor, stft: Stft, num_samples: Tensor) -> Tensor:
@@ -127,10 +155,10 @@ def apply_masks(masks: Tensor, spectrogram: Tensor, stft: Stft, num_samples: Ten
         Shape (batch, source, time), zeros after each mixture's end.
     """
     masked = (masks * spectrogram.unsqueeze(-1)).permute(0, 3, 1, 2)
-    lengths = num_samples.tolist()
-    if len(set(lengths)) == 1:
-        return stft.inverse(masked, lengths[0])
-    estimates = masks.new_zeros(*masked.shape[:2], max(lengths))
-    for estimate, item, length in zip(estimates, masked, lengths, strict=True):
+    samples = num_samples.tolist()
+    if len(set(samples)) == 1:
+        return stft.inverse(masked, samples[0])
+    estimates = masked.real.new_zeros(*masked.shape[:2], max(samples))
+    for estimate, item, length in zip(estimates, masked, samples, strict=True):
         estimate[:, :length] = stft.inverse(item[:, : stft.num_frames(length)], length)
     return estimates

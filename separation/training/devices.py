@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from separation.errors import InputError, check_choice
+from separation.model.features import Mixture
 from separation.model.networks import computing_in
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -36,10 +37,10 @@ class Precision:
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
-    def __call__(self, network: nn.Module, magnitude: Tensor) -> dict[str, Tensor]:
+    def __call__(self, network: nn.Module, mixture: Mixture) -> dict[str, Tensor]:
         """The network's outputs in float32."""
         with computing_in(self.dtype, network, self.device):
-            outputs = network(magnitude)
+            outputs = network(mixture)
         return {name: output.float() for name, output in outputs.items()}
 
 

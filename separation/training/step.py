@@ -72,7 +72,7 @@ def batch_loss(parts: TrainingParts, network: nn.Module, batch: Batch) -> Tensor
     """The loss of one batch, a scalar."""
     batch = batch.to(parts.device)
     feats = features(batch.sources, parts.stft, batch.noise)
-    return parts.loss(parts.precision(network, feats.mixture_magnitude), feats)
+    return parts.loss(parts.precision(network, feats.mixture), feats)
 
 
 @contextmanager
