@@ -88,10 +88,9 @@ def build_data(config: DictConfig, corpus: Corpus | None = None) -> Data:
     """
     mixing = build(config, "mixing")
     corpus = corpus or build_corpus(config, mixing)
-    if config.model.num_sources != mixing.num_sources:
-        raise InputError(
-            f"model.num_sources={config.model.num_sources}: must equal mixing.num_sources={mixing.num_sources}"
-        )
+    num_sources = OmegaConf.select(config, "model.num_sources", default=mixing.num_sources)
+    if num_sources != mixing.num_sources:
+        raise InputError(f"model.num_sources={num_sources}: must equal mixing.num_sources={mixing.num_sources}")
     store = open_store(corpus)
     lists = corpus.mixture_lists({utterance.name for utterance in store.utterances})
     splits = {utterance.split for utterance in store.utterances}

@@ -34,7 +34,7 @@ from separation.runs.summaries import load_summary, score_table
 from separation.runs.untrusted_files import check_targets
 from separation.training.processes import Processes
 
-PROGRAM_KEYS = ("run", "oracle", "separator", "output")
+PROGRAM_KEYS = ("run", "oracle", "separator", "output", "allow")
 """The other keys of conf/evaluate.yaml are `EvaluationSettings`."""
 
 
@@ -49,7 +49,7 @@ def evaluate() -> None:
         folder = run_folder(program.run)
         output = folder.path if program.output is None else Path(str(program.output))
         check_writable("output", output)
-        config = run_config(folder, overrides, program.separator)
+        config = run_config(folder, overrides, program.separator, program.allow)
         set_threads(config)
         data = run_data(config, overrides)
         if output.resolve() == folder.path.resolve():

@@ -138,7 +138,7 @@ def separate() -> None:
     check_number("pause_level", program.pause_level, 1, 120)
     check_choice("format", program.format, tuple(FORMATS))
     check_flag("overwrite", program.overwrite)
-    config = run_config(folder, [f"device={program.device}"], program.separator)
+    config = run_config(folder, [f"device={program.device}"], program.separator, program.allow)
     outputs = Outputs(config.model.num_sources, program.format)
     inputs = find_inputs(recordings, output)
     if not program.overwrite:

@@ -40,7 +40,7 @@ def compose_config(name: str, overrides: Sequence[str], folder: Path = CONF) -> 
         config = _compose(name, overrides, folder)
     except HydraException as error:
         raise hinted(error, name, folder, overrides) from error
-    check_targets(config)
+    check_targets(config, config.get("allow", ()))
     return config
 
 
@@ -127,12 +127,15 @@ def run_folder(path: object) -> RunFolder:
     return RunFolder.open(folder)
 
 
-def run_config(folder: RunFolder, overrides: Sequence[str], separator: DictConfig | None = None) -> DictConfig:
+def run_config(
+    folder: RunFolder, overrides: Sequence[str], separator: DictConfig | None = None, allow: object = ()
+) -> DictConfig:
     """A run's saved settings, checked and under today's names, with overrides.
 
     Args:
         overrides: `data=NAME` replaces the corpus by another of conf/data.
         separator: a choice of conf/separator, which replaces the run's; None: the run's.
+        allow: see `check_targets`; never from the folder.
 
     Raises:
         InputError: the saved settings are damaged or build something else than this project's classes, or an override
@@ -153,7 +156,7 @@ def run_config(folder: RunFolder, overrides: Sequence[str], separator: DictConfi
     use_todays_names(config)
     if separator is not None:
         config.model.separator = OmegaConf.create(OmegaConf.to_container(separator, resolve=False))
-    check_targets(config)
+    check_targets(config, allow)
     if config.data.sample_rate != rate:
         raise InputError(f"data.sample_rate={config.data.sample_rate}: the network was trained at {rate} Hz; use that")
     return config

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 def train(config: DictConfig, path: Path) -> None:
     """Builds everything that the settings name, trains, and scores the best checkpoint."""
-    check_targets(config)
+    check_targets(config, config.allow)
     note_choices(config)
     set_threads(config)
     device = local_device(pick_device(config.device))

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from separation.errors import InputError, check_choice, check_number
 from separation.model.assignment import best_assignment
 from separation.model.features import Features
+from separation.model.outputs import output
 
 Outputs = dict[str, Tensor]
 Loss = Callable[[Outputs, Features], Tensor]
@@ -199,7 +200,8 @@ class MaskInferenceLoss:
 
     def __call__(self, outputs: Outputs, features: Features) -> Tensor:
         """Args: `mask` of shape (batch, frame, frequency, source). Returns a scalar."""
-        estimate = outputs["mask"] * features.mixture_magnitude.unsqueeze(-1)
+        mask = output(outputs, "mask", features.mixture, "model.loss")
+        estimate = mask * features.mixture_magnitude.unsqueeze(-1)
         magnitude = self.target == "magnitude"
         return l1_pit(estimate, features.source_magnitudes if magnitude else features.phase_sensitive_targets).mean()
 
@@ -217,7 +219,10 @@ class WaveformLoss:
 
     def __call__(self, outputs: Outputs, features: Features) -> Tensor:
         """Args: `waveform` of shape (batch, source, time), or `mask` as in L_MI. Returns a scalar, in dB."""
-        estimate = outputs["waveform"] if "waveform" in outputs else features.masked(outputs["mask"])
+        if "waveform" in outputs:
+            estimate = output(outputs, "waveform", features.mixture, "model.loss")
+        else:
+            estimate = features.masked(output(outputs, "mask", features.mixture, "model.loss"))
         return snr_pit(estimate, features.sources, scale_invariant=self.metric == "si_sdr").mean()
 
 
@@ -252,7 +257,8 @@ class DeepClusteringLoss:
 
     def __call__(self, outputs: Outputs, features: Features) -> Tensor:
         """Args: `embedding` of shape (batch, frame, frequency, D). Returns a scalar."""
-        return deep_clustering(outputs["embedding"], features.dominant_source, self.weight(features)).mean()
+        embedding = output(outputs, "embedding", features.mixture, "model.loss")
+        return deep_clustering(embedding, features.dominant_source, self.weight(features)).mean()
 
 
 class WhitenedKMeansLoss:
@@ -263,7 +269,8 @@ class WhitenedKMeansLoss:
 
     def __call__(self, outputs: Outputs, features: Features) -> Tensor:
         """Args: `embedding` of shape (batch, frame, frequency, D). Returns a scalar."""
-        return whitened_kmeans(outputs["embedding"], features.dominant_source, self.weight(features)).mean()
+        embedding = output(outputs, "embedding", features.mixture, "model.loss")
+        return whitened_kmeans(embedding, features.dominant_source, self.weight(features)).mean()
 
 
 class ChimeraLoss:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from separation.errors import InputError, check_count, check_number
+from separation.errors import check_count, check_number
 from separation.model.clustering import kmeans, nearest, squared_distances
 from separation.model.features import Mixture, Stft, audible
+from separation.model.outputs import output
 
 
 class Separator(ABC):
@@ -29,7 +30,7 @@ class MaskSeparator(Separator):
     """The network's own masks."""
 
     def masks(self, outputs: dict[str, Tensor], mixture: Mixture) -> Tensor:
-        return head(outputs, "mask", "masks")
+        return output(outputs, "mask", mixture, "separator=masks")
 
 
 class WaveformSeparator(Separator):
@@ -37,7 +38,7 @@ class WaveformSeparator(Separator):
 
     def masks(self, outputs: dict[str, Tensor], mixture: Mixture) -> Tensor:
         """Complex ratios of the estimates' spectra to the mixture's: applied to it, they give the estimates back."""
-        spectra = mixture.stft(head(outputs, "waveform", "waveform")).permute(0, 2, 3, 1)
+        spectra = mixture.stft(output(outputs, "waveform", mixture, "separator=waveform")).permute(0, 2, 3, 1)
         mixed = mixture.spectrum.unsqueeze(-1)
         power = mixed.abs().square()
         # Where the mixture has nothing there is nothing to separate; a bin this far below its peak is rounding.
@@ -45,7 +46,7 @@ class WaveformSeparator(Separator):
         return spectra * mixed.conj() / power.maximum(floor).clamp(min=torch.finfo(power.dtype).tiny)
 
     def waveforms(self, outputs: dict[str, Tensor], mixture: Mixture) -> Tensor:
-        estimates = head(outputs, "waveform", "waveform")
+        estimates = output(outputs, "waveform", mixture, "separator=waveform")
         inside = torch.arange(estimates.shape[-1]) < lengths(mixture)[:, None, None]
         return estimates * inside.to(estimates.device)
 
@@ -80,7 +81,7 @@ class KMeansSeparator(Separator):
 
     def masks(self, outputs: dict[str, Tensor], mixture: Mixture) -> Tensor:
         magnitude = mixture.magnitude
-        points = head(outputs, "embedding", "kmeans").flatten(1, 2)
+        points = output(outputs, "embedding", mixture, "separator=kmeans").flatten(1, 2)
         loud = audible(magnitude, self.threshold).flatten(1)
         # The loud bins side by side; mixtures that have fewer of them get zeros of weight 0 at the end.
         chosen = pad_sequence([item[kept > 0] for item, kept in zip(points, loud, strict=True)], batch_first=True)
@@ -95,19 +96,6 @@ class KMeansSeparator(Separator):
         variance = spread.clamp(min=torch.finfo(spread.dtype).eps)[:, None, None] / points.shape[-1]
         probability = torch.softmax(-squared_distances(points, centroids) / (2 * variance), dim=1)
         return probability.transpose(1, 2).reshape(*magnitude.shape, self.num_sources)
-
-
-def head(outputs: dict[str, Tensor], name: str, separator: str) -> Tensor:
-    """One of a network's outputs.
-
-    Raises:
-        InputError: the network has no such head.
-    """
-    if name not in outputs:
-        raise InputError(
-            f"separator={separator}: needs a network with the output {name}; this one has {', '.join(outputs)}"
-        )
-    return outputs[name]
 
 
 @dataclass(frozen=True)

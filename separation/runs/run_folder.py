@@ -15,7 +15,7 @@ from separation.runs.earlier_versions import use_todays_names
 from separation.runs.untrusted_files import check_links, read_settings
 
 MAY_CHANGE = (
-    *("choices.", "overrides", "run_dir", "threads", "device", "evaluation."),
+    *("choices.", "overrides", "run_dir", "threads", "device", "allow", "evaluation."),
     *("data.root", "data.metadata", "data.store"),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
     *("trainer.num_scored", "trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
@@ -123,8 +123,9 @@ class RunFolder:
         return [f"{key}={now.get(key)} (it was {before.get(key)})" for key in keys if not key.startswith(MAY_CHANGE)]
 
     def save_config(self, config: DictConfig) -> None:
-        """Writes the settings, resolved."""
-        atomic_files.write_text(self.config, OmegaConf.to_yaml(config, resolve=True))
+        """Writes the settings, resolved; what they may build is for the next command line to say."""
+        saved = OmegaConf.masked_copy(config, [key for key in config if key != "allow"])
+        atomic_files.write_text(self.config, OmegaConf.to_yaml(saved, resolve=True))
 
     def _products(self) -> list[Path]:
         """What a run writes into its folder."""

@@ -1,16 +1,19 @@
 """What is checked of untrusted files, which may come from a stranger, at the door of evaluate, separate and resume.
 
 A run folder is data, not code: whoever opens one runs nothing that it brings along, builds nothing but this project's
-classes, writes nowhere but into it, and needs no more memory than its files are large. `read_settings` guards
+classes and those of packages that the command line allows (`allow=[my_package]`, never the folder), writes nowhere but
+into it, and needs no more memory than its files are large. `read_settings` guards
 config.yaml, `check_targets` what its settings build, `check_archive` checkpoints (which `torch.load` then opens with
 weights_only), `check_links` what is written.
 """
 
 import inspect
 import json
+import os
 import re
+import sys
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,8 @@ ALLOWED_TARGETS = {
     "evaluation": "separation.evaluation.evaluator.EvaluationSettings",
 }
 """What the settings under each key may build."""
+OWN = ("data", "model.network", "model.loss", "model.separator", "clip", "optimizer")
+"""Keys under which a class may be the user's own."""
 CHAIN = "gradclip.chain.Chain"
 LARGEST_CONFIG = 1_000_000
 """In bytes."""
@@ -74,29 +79,65 @@ def read_settings(path: Path) -> DictConfig:
     return settings
 
 
-def check_targets(config: DictConfig) -> None:
-    """Raises InputError unless the settings under each key build one thing, and that of the key's own kind."""
+def check_targets(config: DictConfig, allow: object = ()) -> None:
+    """Raises InputError unless the settings under each key build one thing, and that of the key's own kind.
+
+    Args:
+        allow: packages beside this project whose classes and functions they may build, too; from the command line.
+    """
+    packages = _packages(allow)
     for key, prefix in ALLOWED_TARGETS.items():
         node = OmegaConf.select(config, key)
         if isinstance(node, DictConfig):
-            _check_target(OmegaConf.to_container(node, resolve=True), key, prefix)
+            _check_target(OmegaConf.to_container(node, resolve=True), key, prefix, packages)
 
 
-def _check_target(node: Any, key: str, prefix: str) -> None:
+def _packages(allow: object) -> list[str]:
+    """The packages of an `allow` key, which may lie in the current folder."""
+    packages = list(allow) if isinstance(allow, Sequence) and not isinstance(allow, str) else [allow]
+    for package in packages:
+        if not isinstance(package, str) or not re.fullmatch(r"[A-Za-z_]\w*", package):
+            raise InputError(f"allow={allow}: expected packages' names, as in allow=[my_package]")
+    if packages and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return packages
+
+
+def _check_target(node: Any, key: str, prefix: str, packages: list[str]) -> None:
     """As `check_targets`, for plain settings; a chain of clippers has members of its own kind."""
     target = str(node.pop("_target_", None))
-    if not _is_allowed(target, prefix):
+    package = target.partition(".")[0]
+    if package in packages:
+        _check_own(key, target, package)
+    elif not _is_allowed(target, prefix):
         hint = ""
         if target.startswith(("separation.", "gradclip.")):
             hint = "; this version has no such name: it may come from another version than 0.1 and 0.2"
+        elif key in OWN:
+            hint = f"; a class of your own needs allow=[{package}] on the command line"
         raise InputError(f"{key}._target_={target}: expected a choice of {prefix}; see conf/{hint}")
     if target == CHAIN and isinstance(node.get("clippers"), dict):
         for name, member in node.pop("clippers").items():
             if not isinstance(member, dict):
                 raise InputError(f"{key}.clippers.{name}={member}: expected settings with a _target_")
-            _check_target(member, f"{key}.clippers.{name}", prefix)
+            _check_target(member, f"{key}.clippers.{name}", prefix, packages)
     if re.search(r'"_\w+_": ', json.dumps(node, default=str)):
         raise InputError(f"{key}: keys with underscores at both ends, such as _args_, are not allowed below it")
+
+
+def _check_own(key: str, target: str, package: str) -> None:
+    """Raises InputError unless a name leads to a class or function of an allowed package, not to what it imports."""
+    if key.partition(".clippers.")[0] not in OWN:
+        raise InputError(f"{key}._target_={target}: expected a choice of {ALLOWED_TARGETS[key]}; see conf/")
+    try:
+        thing = get_object(target)
+    except Exception as error:  # whatever importing somebody's module raises
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{key}._target_={target}: can't be imported ({reason}); is {package} in this folder or on PYTHONPATH?"
+        ) from error
+    if not callable(thing) or str(getattr(thing, "__module__", "")).partition(".")[0] != package:
+        raise InputError(f"{key}._target_={target}: expected a class or function that {package} defines")
 
 
 def _is_allowed(target: str, prefix: str) -> bool:
