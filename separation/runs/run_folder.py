@@ -124,7 +124,7 @@ class RunFolder:
 
     def save_config(self, config: DictConfig) -> None:
         """Writes the settings, resolved; what they may build is for the next command line to say."""
-        saved = OmegaConf.masked_copy(config, [key for key in config if key != "allow"])
+        saved = OmegaConf.masked_copy(config, [str(key) for key in config if key != "allow"])
         atomic_files.write_text(self.config, OmegaConf.to_yaml(saved, resolve=True))
 
     def _products(self) -> list[Path]:

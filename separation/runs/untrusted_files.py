@@ -94,9 +94,9 @@ def check_targets(config: DictConfig, allow: object = ()) -> None:
 
 def _packages(allow: object) -> list[str]:
     """The packages of an `allow` key, which may lie in the current folder."""
-    packages = list(allow) if isinstance(allow, Sequence) and not isinstance(allow, str) else [allow]
+    packages = list(map(str, allow)) if isinstance(allow, Sequence) and not isinstance(allow, str) else [str(allow)]
     for package in packages:
-        if not isinstance(package, str) or not re.fullmatch(r"[A-Za-z_]\w*", package):
+        if not re.fullmatch(r"[A-Za-z_]\w*", package):
             raise InputError(f"allow={allow}: expected packages' names, as in allow=[my_package]")
     if packages and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -132,7 +132,10 @@ def _check_own(key: str, target: str, package: str) -> None:
     try:
         thing = get_object(target)
     except Exception as error:  # whatever importing somebody's module raises
-        reason = " ".join(str(error).split())[:300]
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = " ".join(str(cause).split())[:300]
         raise InputError(
             f"{key}._target_={target}: can't be imported ({reason}); is {package} in this folder or on PYTHONPATH?"
         ) from error
