@@ -21,7 +21,7 @@ def main() -> None:
     check_flag("github", program.github)
     folder = run_folder(program.run)
     output = folder.path / "nussl.pth" if program.output is None else Path(str(program.output))
-    lines = export(folder, output, program.github)
+    lines = export(folder, output, program.github, program.allow)
     print(output, "", *lines, sep="\n")
 
 

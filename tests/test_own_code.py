@@ -14,6 +14,7 @@ from separation.app.settings import compose_config
 from separation.errors import InputError
 from separation.model.features import Mixture, Stft
 from separation.model.losses import MaskInferenceLoss, WaveformLoss
+from separation.model.networks import JointBatchNorm
 from separation.model.outputs import output
 from separation.model.separators import MaskSeparator, WaveformSeparator
 from separation.runs.untrusted_files import check_targets
@@ -50,6 +51,8 @@ def test_the_examples_train_score_separate_and_resume(project):
     assert result.returncode == 0, result.stderr
     assert (project / "again/scores.csv").read_bytes() == scores
     recording = next((project / "run/audio").rglob("mixture.wav"))
+    result = run_program("scripts/export_nussl.py", "run=run", "output=model.pth", "allow=[my_package]", cwd=project)
+    assert result.returncode == 1 and "Convolutions, isn't made of nussl's modules" in result.stderr
     result = run_program("separate.py", "run=run", f"input={recording}", "allow=[my_package]", cwd=project)
     assert result.returncode == 0 and len(list((project / "separated").iterdir())) == 2, result.stderr
     resumed = [*arguments, "trainer.max_steps=6", "trainer.resume=true"]
@@ -61,6 +64,12 @@ def test_the_examples_train_score_separate_and_resume(project):
     result = run_program("evaluate.py", "run=run", "allow=[my_package]", cwd=project)
     assert result.returncode == 1
     assert "can't be imported (No module named 'my_package'); is my_package in this folder" in result.stderr
+
+
+def test_batches_that_are_normalised_between_layers_need_one_process():
+    inner = JointBatchNorm(torch.nn.BatchNorm1d(3))
+    with pytest.raises(InputError, match="model.network: it normalises batches between its layers"):
+        inner(torch.randn(2, 3, 4, requires_grad=True))
 
 
 def test_what_may_be_named(project, monkeypatch):

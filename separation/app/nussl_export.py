@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from separation.app.assembly import build, load_model
 from separation.app.settings import run_config
 from separation.compat import nussl
+from separation.errors import InputError
+from separation.model.networks import Network
 from separation.runs.atomic_files import replacing
 from separation.runs.run_folder import RunFolder
 
@@ -15,18 +17,19 @@ LEVEL = "mixture_rms"
 """Where the file's description of the network says, of its input, which level the network expects."""
 
 
-def export(folder: RunFolder, output: Path, github: bool = False) -> list[str]:
+def export(folder: RunFolder, output: Path, github: bool = False, allow: object = ()) -> list[str]:
     """Writes the run's best network with what nussl's separators need to use it: rate, STFT, input transform.
 
     Args:
         github: for the nussl on GitHub, which calls itself 1.1.9 as PyPI's does and registers each layer twice.
+        allow: packages of one's own that the run's settings name.
 
     Returns:
         Lines of Python that read a mixture as the network expects it: at the rate and, if there was one, the level of
         its training. nussl leaves levels as they are, where `separate.py` sets them.
     """
     package = nussl()
-    config = run_config(folder, ["device=cpu"])
+    config = run_config(folder, ["device=cpu"], allow=allow)
     model = load_model(folder, config)
     stft = package.STFTParams(model.stft.window_length, model.stft.hop_length, "sqrt_hann")
     tfm = package.datasets.transforms
@@ -46,6 +49,11 @@ def export(folder: RunFolder, output: Path, github: bool = False) -> list[str]:
         },
     }
     network: Any = model.network
+    if not isinstance(network, Network):
+        raise InputError(
+            f"run={folder.path}: its network, {type(network).__name__}, isn't made of nussl's modules, so nussl can't"
+            " hold it; the paper's five models can be exported"
+        )
     lines = [f'mixture = nussl.AudioSignal("mixture.wav", sample_rate={rate})']
     if level is not None:
         network.separation_model.config["modules"]["mix_magnitude"][LEVEL] = level

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from separation import compat
-from separation.errors import check_choice, check_count, check_number
+from separation.errors import InputError, check_choice, check_count, check_number
 from separation.model.features import Mixture
 
 MASK_ACTIVATIONS = ("sigmoid", "softmax", "relu")
@@ -246,7 +246,11 @@ class JointBatchNorm(nn.BatchNorm1d):
         """As BatchNorm1d, shape (batch, feature, point)."""
         if not self.training:
             return super().forward(data)
-        assert not data.requires_grad
+        if data.requires_grad:
+            raise InputError(
+                "model.network: it normalises batches between its layers, which several processes can't do together;"
+                " train in one process, or normalise otherwise there"
+            )
         double = data.double()
         moments = torch.stack([double.sum((0, 2)), double.square().sum((0, 2)), torch.ones_like(double[0, :, 0])])
         moments[2] *= data.shape[0] * data.shape[2]
