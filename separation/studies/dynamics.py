@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from separation.errors import InputError
 from separation.runs.atomic_files import replacing
@@ -84,19 +85,22 @@ def dynamics_animation(path: Path, runs: Pair) -> None:
     and threshold."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained", dpi=70)
 
+    frames = min(FRAMES, max(map(len, runs)))  # no two alike
+
     def draw(frame: int) -> list[Axes]:
         for axis in axes.flat:
             axis.clear()
-        unclipped, clipped = (run.head(max(FEWEST_ROWS, len(run) * (frame + 1) // FRAMES)) for run in runs)
+        unclipped, clipped = (run.head(max(FEWEST_ROWS, len(run) * (frame + 1) // frames)) for run in runs)
         _draw(axes, (unclipped, clipped), runs)
         figure.suptitle(f"iteration {int(max(unclipped['step'].iloc[-1], clipped['step'].iloc[-1])):,}")
         return list(axes.flat)
 
-    animation = matplotlib.animation.FuncAnimation(figure, draw, frames=FRAMES, blit=False)
+    animation = matplotlib.animation.FuncAnimation(figure, draw, frames=frames, blit=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, tqdm(total=frames, desc=path.name, disable=None, leave=False) as bar:
         named = temporary.with_suffix(".gif")  # the writer goes by the name's end
-        animation.save(named, writer=matplotlib.animation.PillowWriter(fps=8))
+        writer = matplotlib.animation.PillowWriter(fps=8)
+        animation.save(named, writer=writer, progress_callback=lambda *_: bar.update())
         named.replace(temporary)
     plt.close(figure)
 
