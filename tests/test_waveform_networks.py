@@ -11,6 +11,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
+from networks import measure
 from torch.nn.functional import layer_norm, prelu
 
 from separation.app.assembly import build
@@ -384,3 +385,20 @@ def test_the_papers_networks_have_their_size(name, expected, millions):
 def test_bad_sizes_are_named(name, key, value, sentence):
     with pytest.raises(InputError, match=f"^model.{key}={value}: {sentence}$"):
         make(name, **{key: value})
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("conv_tasnet", 0.5), ("dprnn", 0.25)])
+def test_multiply_adds(name, seconds):
+    """Layer by layer; torch doesn't count what is done value by value, nor an LSTM's gates."""
+    sizes = {"conv_tasnet": CONV_TASNET, "dprnn": DPRNN}[name]
+    overrides = [f"model={name}", *(f"model.{key}={value}" for key, value in sizes.items())]
+    measured = measure(overrides, seconds)["multiply_adds_a_second"] * seconds
+    num_frames = round(8000 * seconds) // 8 + 1
+    if name == "conv_tasnet":
+        blocks = 6 * (16 * 24 + 3 * 24 + 24 * 16) + 5 * 24 * 16  # the last has no residual
+        assert measured == num_frames * (16 * 32 + 32 * 16 + blocks + 16 * 64 + 2 * 32 * 16)
+    else:
+        chunks = (num_frames + 10) // 5 + 1
+        path = 2 * 4 * 12 * (16 + 12) + 24 * 16
+        masks = 2 * (16 * 16 + 16 * 16 + 16 * 32)
+        assert measured == num_frames * (16 * 32 + 32 * 16 + masks + 2 * 32 * 16) + chunks * 10 * (4 * path + 16 * 32)
