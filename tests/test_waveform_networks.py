@@ -22,7 +22,7 @@ from separation.model.dprnn import DualPathRnn
 from separation.model.features import Mixture, Stft
 from separation.model.layers import GlobalLayerNorm
 from separation.model.losses import snr_pit
-from separation.model.networks import computing_in, num_parameters
+from separation.model.networks import computing_in, has_bfloat16_lstm, num_parameters
 from separation.model.tf_gridnet import Block, Recurrent, TfGridNet
 
 CONV_TASNET = {
@@ -318,7 +318,12 @@ def test_every_parameter_learns(name):
 
 @torch.no_grad()
 @every_network
-def test_bfloat16_is_close(name):
+@pytest.mark.parametrize("has_lstm", [False, True])
+def test_bfloat16_is_close(name, has_lstm, monkeypatch):
+    """Where the LSTM can be in it, and where it stays in float32."""
+    if has_lstm and not has_bfloat16_lstm("cpu"):
+        pytest.skip("this CPU has no LSTM in bfloat16")
+    monkeypatch.setattr("separation.model.networks.has_bfloat16_lstm", lambda _: has_lstm)
     network, mixtures = make(name), torch.randn(2, 400)
     with computing_in(torch.bfloat16, network, torch.device("cpu")):
         estimates = separated(network, mixtures).float()

@@ -91,7 +91,6 @@ class DualPathRnn(nn.Module):
             chunks = along(chunks.transpose(2, 3), within).transpose(2, 3)
             chunks = beyond(chunks, across, counts)
         chunks = self.split(self.prelu(chunks))
-        chunks = chunks if across is None else chunks * across
         values = overlap_add(chunks.unflatten(1, (self.num_sources, -1)).flatten(0, 1), frames.shape[-1])
         values = torch.tanh(self.value(values)) * torch.sigmoid(self.gate(values))
         return self.activation(self.mask(values)).unflatten(0, (len(frames), -1))

@@ -100,28 +100,35 @@ class Block(nn.Module):
     """Full band, sub-band, attention. Args: see `TfGridNet`."""
 
     def __init__(
-        self, size: int, hidden_size: int, kernel_size: int, stride: int, num_heads: int, key_size: int, bands: int
+        self,
+        size: int,
+        hidden_size: int,
+        kernel_size: int,
+        stride: int,
+        num_heads: int,
+        key_size: int,
+        frequencies: int,
     ) -> None:
         super().__init__()
         self.kernel_size, self.stride = kernel_size, stride
         self.full_band = Recurrent(size, hidden_size, kernel_size, stride)
         self.sub_band = Recurrent(size, hidden_size, kernel_size, stride)
-        self.query = Projection(size, num_heads, key_size, bands)
-        self.key = Projection(size, num_heads, key_size, bands)
-        self.value = Projection(size, num_heads, size // num_heads, bands)
-        self.output = Projection(size, 1, size, bands)
+        self.query = Projection(size, num_heads, key_size, frequencies)
+        self.key = Projection(size, num_heads, key_size, frequencies)
+        self.value = Projection(size, num_heads, size // num_heads, frequencies)
+        self.output = Projection(size, 1, size, frequencies)
 
     def forward(self, values: Tensor, valid: Tensor | None, lengths: Tensor | None) -> Tensor:
         """Shape (batch, frame, frequency, channel); zeros where `valid`, of shape (batch, frame), is."""
         overlap = self.kernel_size - self.stride
-        frames, bands = values.shape[1:3]
-        steps = [self._num_steps(frames), self._num_steps(bands)]
+        frames, frequencies = values.shape[1:3]
+        steps = [self._num_steps(frames), self._num_steps(frequencies)]
         ends = [(count - 1) * self.stride + self.kernel_size - overlap for count in steps]
-        padded = pad(values, (0, 0, overlap, ends[1] - bands, overlap, ends[0] - frames))
+        padded = pad(values, (0, 0, overlap, ends[1] - frequencies, overlap, ends[0] - frames))
         grid = self.full_band(padded)
         counts = None if lengths is None else torch.tensor([self._num_steps(length) for length in lengths.tolist()])
         grid = self.sub_band(grid.transpose(1, 2), counts).transpose(1, 2)
-        grid = grid[:, overlap : overlap + frames, overlap : overlap + bands]
+        grid = grid[:, overlap : overlap + frames, overlap : overlap + frequencies]
         grid = grid + self._attend(grid, valid)
         return grid if valid is None else grid * valid[:, :, None, None]
 
@@ -158,15 +165,15 @@ class Recurrent(nn.Module):
 class Projection(nn.Module):
     """Linear, a PReLU a head, and normalisation of each head's frames."""
 
-    def __init__(self, size: int, num_heads: int, channels: int, bands: int) -> None:
+    def __init__(self, size: int, num_heads: int, channels: int, frequencies: int) -> None:
         super().__init__()
         self.linear = nn.Linear(size, num_heads * channels)
         self.prelu = nn.PReLU(num_heads)
-        self.gain = nn.Parameter(torch.ones(num_heads, 1, channels, bands))
-        self.offset = nn.Parameter(torch.zeros(num_heads, 1, channels, bands))
+        self.gain = nn.Parameter(torch.ones(num_heads, 1, channels, frequencies))
+        self.offset = nn.Parameter(torch.zeros(num_heads, 1, channels, frequencies))
 
     def forward(self, values: Tensor) -> Tensor:
         """(batch, frame, frequency, channel) -> (batch, head, frame, channel, frequency)."""
-        heads, _, channels, bands = self.gain.shape
+        heads, _, channels, frequencies = self.gain.shape
         projected = self.prelu(self.linear(values).unflatten(-1, (heads, channels)).permute(0, 3, 1, 4, 2))
-        return layer_norm(projected, (channels, bands), eps=EPS) * self.gain + self.offset
+        return layer_norm(projected, (channels, frequencies), eps=EPS) * self.gain + self.offset
