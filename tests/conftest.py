@@ -31,6 +31,13 @@ TINY = [
     "threads=1",
 ]
 """Overrides that shrink any run to about a second."""
+MODELS = {
+    **dict.fromkeys(("mask_inference", "waveform", "deep_clustering", "whitened_kmeans", "chimera"), TINY[:2]),
+    "conv_tasnet": ["model.enc_num_feats=8", "model.msk_num_layers=2"],
+    "dprnn": ["model.hidden_size=8", "model.num_blocks=1"],
+    "tf_gridnet": ["model.hidden_size=8", "model.num_blocks=1"],
+}
+"""Overrides that shrink each model."""
 BLANK_RUN = dict.fromkeys((*RUN_COLUMNS, *RESULTS, "model.hidden_size"), 1.0) | dict.fromkeys(
     (*CHOICES, *PROVENANCE), "x"
 )
@@ -104,7 +111,8 @@ def make_parts(speech_folder: Path, tmp_path: Path):
 
     def make(*overrides: str, device: torch.device = CPU) -> TrainingParts:
         settings = ["data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/cache", "trainer.max_steps=9"]
-        config = compose_config("config", [*settings, *TINY[:2], *overrides])
+        model = next((text.removeprefix("model=") for text in overrides if text.startswith("model=")), "mask_inference")
+        config = compose_config("config", [*settings, *MODELS[model], *overrides])
         return build_parts(config, device, Processes())
 
     return make

@@ -12,7 +12,7 @@ from gradclip import AutoClip, FixedClip, NoClip
 from separation.app.assembly import build
 from separation.app.settings import CONF, compose_config
 from separation.errors import InputError
-from separation.model.features import Mixture
+from separation.model.features import Mixture, features
 from separation.model.networks import num_parameters
 from separation.runs.untrusted_files import check_targets
 
@@ -35,11 +35,10 @@ def test_every_choice_builds(path: Path):
     if group == "separator":
         build(config, "model.separator")
     elif group == "model":
-        config.model.hidden_size = 4
-        network = build(config, "model.network")
-        assert network(Mixture(magnitude=torch.rand(1, 4, 129)))
-        build(config, "model.loss")
-        build(config, "model.separator")
+        network, stft, mixtures = build(config, "model.network"), build(config, "stft"), torch.randn(1, 2, 500)
+        outputs = network(Mixture(mixtures.sum(1), stft))
+        assert build(config, "model.loss")(outputs, features(mixtures, stft)).isfinite()
+        assert build(config, "model.separator").masks(outputs, Mixture(mixtures.sum(1), stft)).shape[-1] == 2
     else:
         arguments = {"params": [torch.nn.Parameter(torch.zeros(1))]} if group == "optimizer" else {}
         assert build(config, group, **arguments) is not None

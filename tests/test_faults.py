@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from conftest import TINY, run_program
+from conftest import MODELS, TINY, run_program
 
 from separation.app.assembly import build, build_parts
 from separation.app.settings import compose_config
@@ -29,7 +29,7 @@ def state(parts: TrainingParts) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
-@pytest.mark.parametrize("model", ["mask_inference", "waveform", "deep_clustering", "whitened_kmeans", "chimera"])
+@pytest.mark.parametrize("model", MODELS)
 def test_a_bad_batch_leaves_parameters_optimizer_history_and_normalisation_as_they_were(model, value, make_parts):
     parts = make_parts(f"model={model}")
     good = parts.data.train.excerpts(range(2), 4000)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from conftest import MODELS
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,7 +21,6 @@ from separation.training.devices import Precision
 from separation.training.processes import Processes
 from separation.training.step import on_host, train_step
 
-MODELS = ["mask_inference", "waveform", "deep_clustering", "whitened_kmeans", "chimera"]
 ON_DEVICE = ["clip=autoclip_on_device", "clip.window=50"]
 IN_PYTHON = {
     *("item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__float__", "__int__", "__index__", "__complex__"),

@@ -21,6 +21,7 @@ import yaml
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from separation.errors import InputError
 
@@ -34,7 +35,7 @@ ALLOWED_TARGETS = {
     "data": "separation.data.corpora.",
     "mixing": "separation.data.mixtures.Mixing",
     "stft": "separation.model.features.Stft",
-    "model.network": "separation.model.networks.",
+    "model.network": "separation.model.",
     "model.loss": "separation.model.losses.",
     "model.separator": "separation.model.separators.",
     "clip": "gradclip.",
@@ -144,15 +145,20 @@ def _check_own(key: str, target: str, package: str) -> None:
 
 
 def _is_allowed(target: str, prefix: str) -> bool:
-    """Whether a name leads to a class (or a network's builder) that a module with this prefix defines itself."""
+    """Whether a name leads to a class that a module with this prefix defines itself; under `model.network`, to a
+    network's or to a function whose annotation says that it returns one."""
     if not target.startswith(prefix):
         return False
     try:
         thing = get_object(target)
     except (ImportError, AttributeError, ValueError):
         return False
-    kind = inspect.isfunction(thing) if prefix == ALLOWED_TARGETS["model.network"] else inspect.isclass(thing)
-    return kind and f"{thing.__module__}.{thing.__name__}".startswith(prefix)
+    if prefix == ALLOWED_TARGETS["model.network"]:
+        kind = inspect.signature(thing).return_annotation if inspect.isfunction(thing) else thing
+        is_kind = inspect.isclass(kind) and issubclass(kind, nn.Module)
+    else:
+        is_kind = inspect.isclass(thing)
+    return is_kind and f"{thing.__module__}.{thing.__name__}".startswith(prefix)
 
 
 def check_archive(path: Path) -> None:
