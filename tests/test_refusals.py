@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 import trees
-from conftest import TINY, run_program
+from conftest import ROOT, TINY, run_program
 from hydra.errors import HydraException
 
 from separation.app.assembly import build_data
-from separation.app.settings import compose_config
+from separation.app.settings import check_model_keys, compose_config
 from separation.data.corpora.file_corpus import speakers_named
 from separation.errors import InputError
 
@@ -165,3 +165,13 @@ def test_tables_of_other_kinds_are_told(tmp_path, change, message):
     (tmp_path / "test.csv").write_bytes(change(text))
     with pytest.raises(InputError, match=message):
         trees.make_data(overrides, tmp_path)
+
+
+def test_a_setting_that_no_part_of_the_model_reads():
+    for model in sorted(path.stem for path in (ROOT / "conf/model").glob("*.yaml")):
+        check_model_keys(compose_config("config", [f"model={model}"]))
+    config = compose_config("config", ["experiment=dprnn_paper", "model=mask_inference"])
+    with pytest.raises(InputError, match="model.kernel_size: nothing in this model reads it"):
+        check_model_keys(config)
+    with pytest.raises(InputError, match="model.channels: nothing in this model reads it"):
+        check_model_keys(compose_config("config", ["+model.channels=3"]))

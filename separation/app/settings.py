@@ -103,6 +103,23 @@ def hinted(error: HydraException, name: str, folder: Path, typed: Sequence[str])
     return HydraException(f"{unknown[1]}: there is no such setting; {question}{where} {', '.join(keys)}")
 
 
+def check_model_keys(config: DictConfig) -> None:
+    """Raises InputError where the model has a setting that none of its parts reads, such as one that an experiment
+    sets for another model: the network wouldn't be what was asked for.
+
+    Args:
+        config: with its references, `${model.hidden_size}`, as composed.
+    """
+    text = OmegaConf.to_yaml(config, resolve=False)
+    for key in config.model:
+        node = config.model._get_node(key)
+        if not isinstance(node, DictConfig) and key != "num_sources" and f"${{model.{key}}}" not in text:
+            raise InputError(
+                f"model.{key}: nothing in this model reads it; leave it out, or choose the model that it is for"
+                " (an experiment of another model sets such keys)"
+            )
+
+
 def note_choices(config: DictConfig) -> None:
     """Adds to the settings how they were composed: `choices`, each group's, and `overrides`, as they were typed."""
     hydra = HydraConfig.get()

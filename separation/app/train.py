@@ -15,7 +15,7 @@ from separation.app import command
 from separation.app.assembly import build, build_parts, set_threads
 from separation.app.evaluate import score_run
 from separation.app.literal_paths import literal
-from separation.app.settings import CONF, hinted, note_choices
+from separation.app.settings import CONF, check_model_keys, hinted, note_choices
 from separation.data.check.findings import fast_check
 from separation.model.networks import num_parameters
 from separation.runs.atomic_files import check_writable
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 def train(config: DictConfig, path: Path) -> None:
     """Builds everything that the settings name, trains, and scores the best checkpoint."""
     check_targets(config, config.allow)
+    check_model_keys(config)
     note_choices(config)
     set_threads(config)
     device = local_device(pick_device(config.device))
