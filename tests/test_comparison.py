@@ -10,7 +10,7 @@ import yaml
 from conftest import BLANK_RUN, STUDIES, run_program
 
 from separation.errors import InputError
-from separation.studies.comparing import name_strategies
+from separation.studies.comparing import differences, name_strategies
 from separation.studies.conditions import Conditions
 from separation.studies.curves import load_curves
 from separation.studies.figures import conditions_figure, curves_figure, strategies_figure, table1_figure
@@ -371,3 +371,10 @@ def test_conditions_are_compared_each_by_itself(tmp_path):
     text = str(Conditions(pd.DataFrame([*condition_rows(), one_more]), mixed=True).report())
     assert "optimizer sgd, lr 3000: MIXED: runs differ in commit: x, y" in text
     assert "7.00 +- 12.42 (3 of 4)" in text
+
+
+def test_sizes_are_compared_among_the_models_that_have_them():
+    runs = pd.DataFrame({"model": ["dprnn", "conv_tasnet"], "seed": [0, 0], "model.hidden_size": [32.0, np.nan]})
+    assert differences(runs) == {}
+    runs = pd.concat([runs, runs.head(1).assign(**{"model.hidden_size": 64.0})])
+    assert differences(runs) == {"model.hidden_size": ["32", "64"]}

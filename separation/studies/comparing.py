@@ -18,7 +18,7 @@ ALWAYS_NAMED = {"autoclip": ("clip.p", "clip.window", "clip.groups"), "fixed": (
 """Settings in a strategy's name even where all its runs share them."""
 SCALES = ("loss_scale", "magnitude_scale")
 SIZE = ("model.hidden_size", "model.num_layers")
-"""Settings of all models; the others below `model.` are each model's."""
+"""Settings of all models that have them; the others below `model.` are each model's."""
 SHOWN = (
     *("data", *SIZE, "optimizer", "optimizer.lr", "trainer.batch_size", "trainer.excerpt_frames", "steps", *SCALES),
     *("num_mixtures", "commit"),
@@ -41,7 +41,7 @@ def differences(runs: pd.DataFrame, apart: Sequence[str] = ()) -> dict[str, list
             for model, of_model in runs.groupby("model"):
                 values[f"{name} of {model}"] = _values(of_model[name])
         elif not is_clipping(name):
-            values[name] = _values(runs[name])
+            values[name] = _values(runs[name].dropna() if name in SIZE else runs[name])
     return {name: texts for name, texts in values.items() if len(texts) > 1}
 
 
