@@ -155,6 +155,16 @@ def test_empty_gradients_and_shared_ones_count_once():
     assert make("value").clip_([*with_grads(torch.zeros(0)), ("p1", parameter)]).grad_norm == 5.0
 
 
+def test_two_parameters_with_one_tensor_as_gradient():
+    first, second = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2))
+    for max_norm in (100.0, 1.0):
+        first.grad = second.grad = torch.tensor([3.0, 4.0])
+        result = FixedClip(max_norm).clip_([first, second, second, first])
+        assert result.grad_norm == pytest.approx(math.sqrt(50))
+        for parameter in (first, second):
+            torch.testing.assert_close(parameter.grad, torch.tensor([3.0, 4.0]) * result.coefficient)
+
+
 def test_names():
     parameters = named_parameters()
     set_gradients(parameters, random_gradients(1)[0])

@@ -135,8 +135,8 @@ class Clipper(ABC):
                 gradient. Strategies that work tensor by tensor know them by their places, such as "encoder.weight".
 
         Raises:
-            ValueError: as `clip_`; or a tensor is expanded and can't be written to, or the strategy compares gradients
-                with parameters (`AGC`).
+            ValueError: as `clip_`; or a tensor is expanded and can't be written to, two lie in the same memory, or the
+                strategy compares gradients with parameters (`AGC`).
             TypeError: `gradients` holds something else than tensors of floating-point numbers.
             NonFiniteGradientError: as `clip_`.
         """

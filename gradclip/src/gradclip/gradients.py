@@ -74,7 +74,11 @@ class Gradients:
         places: dict[int, int] = {}
         for index, grad in enumerate(grads):
             if grad is not None and grad.numel() > 0:
-                places.setdefault(id(grad), index)
+                first = places.setdefault(id(grad), index)
+                if parameters[first] is not parameters[index] and parameters[index].grad is grad:
+                    # Put there by hand; it belongs to both, but would be measured and scaled once.
+                    parameters[index].grad = grads[index] = own = grad.clone()
+                    places[id(own)] = index
         for name, parameter in zip(names, parameters, strict=True):
             if getattr(parameter, "_fsdp_flattened", False):
                 raise ValueError(
