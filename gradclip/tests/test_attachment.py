@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from gradclip import AutoClip, FixedClip, NoClip
+from gradclip import AutoClip, FixedClip, NoClip, SkipAbove
 from strategies import make, named_parameters, random_gradients, set_gradients
 
 OPTIMIZERS = {
@@ -196,6 +196,24 @@ def test_an_error_in_the_step_leaves_nothing_behind():
     assert hasattr(optimizer, "grad_scale")
     attachment.remove()
     assert not hasattr(optimizer, "grad_scale")
+
+
+@pytest.mark.parametrize("end", [lambda attachment: None, lambda attachment: attachment.remove()])
+def test_a_step_that_raised_brings_no_old_gradients_back(end):
+    first, second = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([first, second], lr=1.0)
+    attachment = SkipAbove(10.0).attach(optimizer)
+    hook = optimizer.register_step_pre_hook(lambda *_: 1 / 0)
+    first.grad, second.grad = torch.tensor([30.0, 40.0]), torch.ones(2)
+    with pytest.raises(ZeroDivisionError):  # in a step that is to be left out
+        optimizer.step()
+    hook.remove()
+    optimizer.zero_grad()
+    first.grad = torch.tensor([0.3, 0.4])
+    end(attachment)
+    optimizer.step()
+    torch.testing.assert_close(first.detach(), torch.tensor([-0.3, -0.4]))
+    assert torch.equal(second, torch.zeros(2)) and second.grad is None
 
 
 def test_one_clipper_for_one_optimizer():
