@@ -179,6 +179,8 @@ def test_wrong_exclusions_are_named():
         (["decoder.*"], ValueError, r"exclude: no parameter is called 'decoder.\*'; there are encoder.weight"),
         ("encoder.*", TypeError, r"exclude: expected a list of names or patterns such as 'encoder.\*'"),
         ([3], TypeError, "exclude: expected a list of names or patterns"),
+        (["encoder.*", "mask.*"], ValueError, r"exclude: \['encoder.\*', 'mask.\*'\] leave nothing to clip"),
+        ([optimizers[0], "*.bias"], ValueError, r"exclude: \['\*.bias'\] leave nothing to clip"),
         ([outsider], ValueError, "exclude: expected some of the optimizers that the clipper is attached to"),
         (optimizers, ValueError, "exclude: expected some of the optimizers that the clipper is attached to, not all"),
     ):

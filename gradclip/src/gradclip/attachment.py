@@ -210,7 +210,10 @@ class Attachment:
         if not all(name for name, _ in pairs):
             raise ValueError("exclude: patterns need names; pass parameters=model.named_parameters()")
         require_matches("exclude", self._excluded_names, [plain_name(name) for name, _ in pairs])
-        return [pair for pair in pairs if not matches(plain_name(pair[0]), self._excluded_names)]
+        kept = [pair for pair in pairs if not matches(plain_name(pair[0]), self._excluded_names)]
+        if pairs and not kept:
+            raise ValueError(f"exclude: {self._excluded_names!r} leave nothing to clip; leave some parameters in")
+        return kept
 
     def _named(self, optimizer: torch.optim.Optimizer) -> list[tuple[str, Tensor]]:
         groups = optimizer.param_groups
