@@ -110,6 +110,84 @@ def test_under_grad_scaler(strategy, fused, fold):
             torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
 
 
+class Unscaling(torch.optim.Optimizer):
+    """Plain gradient descent that unscales in its own step, as custom optimizers may under GradScaler."""
+
+    _step_supports_amp_scaling = True
+
+    def __init__(self, parameters) -> None:
+        super().__init__(parameters, {})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        if getattr(self, "found_inf", None):
+            return
+        for parameter in self.param_groups[0]["params"]:
+            if parameter.grad is not None:
+                scale = getattr(self, "grad_scale", None)
+                parameter.sub_(parameter.grad if scale is None else parameter.grad / scale)
+
+
+class AskingTheScaler(Unscaling):
+    """The older form, which GradScaler hands itself."""
+
+    def step(self, closure=None, grad_scaler=None) -> None:
+        if grad_scaler._per_optimizer_states[id(self)]["stage"].name == "READY":
+            grad_scaler.unscale_(self)
+        for parameter in self.param_groups[0]["params"]:
+            parameter.data.sub_(parameter.grad)
+
+
+@pytest.mark.parametrize("strategy", ["fixed", "autoclip_on_device", "value", "skip_above"])
+def test_an_optimizer_that_unscales_by_itself(strategy):
+    weight = torch.nn.Parameter(torch.zeros(2))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    attachment = make(strategy).attach(Unscaling([weight]))
+    scaler.scale(torch.zeros(1))
+    weight.grad = torch.tensor([3.0, 4.0]) * 2.0**10
+    scaler.step(attachment._optimizers[0])
+    assert attachment.result.grad_norm == 5.0
+    step = {"fixed": [0.6, 0.8], "value": [0.5, 0.5]}.get(strategy, [3.0, 4.0])
+    torch.testing.assert_close(-weight.detach(), torch.tensor(step))
+    scaler.update()
+    weight.grad = torch.tensor([math.inf, 4.0])
+    scaler.step(attachment._optimizers[0])
+    torch.testing.assert_close(-weight.detach(), torch.tensor(step))
+    if strategy != "autoclip_on_device":
+        assert attachment.clipper.nonfinite_steps == 0
+
+
+@pytest.mark.filterwarnings("ignore:GradScaler is going to stop passing itself")
+def test_an_optimizer_that_asks_the_scaler():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    optimizer = AskingTheScaler([weight])
+    attachment = FixedClip(1.0).attach(optimizer)
+    scaler.scale(torch.zeros(1))
+    weight.grad = torch.tensor([3.0, 4.0]) * 2.0**10
+    with pytest.raises(ValueError, match=r"its gradients are scaled still; call scaler.unscale_\(optimizer\) for each"):
+        scaler.step(optimizer)
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    assert attachment.result.grad_norm == 5.0
+    torch.testing.assert_close(-weight.detach(), torch.tensor([0.6, 0.8]))
+
+
+def test_a_fused_option_that_torch_knows_nothing_of():
+    class Own(torch.optim.Optimizer):
+        @torch.no_grad()
+        def step(self, closure=None) -> None:
+            for parameter in self.param_groups[0]["params"]:
+                parameter.sub_(parameter.grad)
+
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = Own([weight], {"fused": True})
+    FixedClip(1.0).attach(optimizer)
+    weight.grad = torch.tensor([3.0, 4.0])
+    optimizer.step()
+    torch.testing.assert_close(-weight.detach(), torch.tensor([0.6, 0.8]))
+
+
 def test_after_unscale_by_hand():
     parameters = named_parameters(torch.float32)
     for fused in (True, False):

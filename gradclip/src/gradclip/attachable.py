@@ -43,6 +43,16 @@ def _checked(optimizer: object) -> torch.optim.Optimizer:
     return optimizer
 
 
+def takes_scale(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether its step divides by `grad_scale` and skips by `found_inf`, which `torch.amp.GradScaler` then sets."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+def is_fused(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether all its steps are torch's fused ones, which read each of the two by itself."""
+    return takes_scale(optimizer) and all(group.get("fused") for group in optimizer.param_groups)
+
+
 def running_scaler() -> GradScaler | None:
     """The `torch.amp.GradScaler` inside of whose `step` this is called."""
     frame = sys._getframe(1)
