@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from gradclip import AutoClip, FixedClip, NoClip, SkipAbove
+from gradclip import AutoClip, Chain, FixedClip, NoClip, SkipAbove
 from strategies import make, named_parameters, random_gradients, set_gradients
 
 OPTIMIZERS = {
@@ -292,6 +292,34 @@ def test_a_step_that_raised_brings_no_old_gradients_back(end):
     optimizer.step()
     torch.testing.assert_close(first.detach(), torch.tensor([-0.3, -0.4]))
     assert torch.equal(second, torch.zeros(2)) and second.grad is None
+
+
+class Decaying(torch.optim.SGD):
+    """A subclass whose step calls its parent's, which runs the hooks again."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            if parameter.grad is not None:
+                parameter.grad.add_(1e-3)
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_step_that_calls_its_parents_is_one_step(fused):
+    torch.optim.SGD([torch.zeros(1)])  # from the first instance on, its class's step runs hooks
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = Decaying([weight], lr=1.0, fused=fused)
+    attachment = Chain([AutoClip(p=0), SkipAbove(10.0)]).attach(optimizer)
+    for gradient in ([0.3, 0.4], [3.0, 4.0]):
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+    assert attachment.clipper.clippers["0"].history.tolist() == pytest.approx([0.5, 5.0])
+    moved = torch.tensor([0.301 + 0.3, 0.401 + 0.4])
+    torch.testing.assert_close(-weight.detach(), moved + (1e-4 if fused else 1e-3))
+    before, weight.grad = weight.detach().clone(), torch.full((2,), math.nan)
+    optimizer.step()
+    assert torch.equal(weight, before) and attachment.clipper.nonfinite_steps == 1
 
 
 def test_one_clipper_for_one_optimizer():

@@ -165,3 +165,18 @@ def test_a_captured_step_is_refused():
         torch.cuda.graph(torch.cuda.CUDAGraph()),
     ):
         optimizer.step()
+
+
+def test_a_step_that_calls_its_parents_counts_once():
+    class Own(torch.optim.Adam):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    torch.optim.Adam([weight])  # from the first instance on, its class's step runs hooks
+    optimizer = Own([weight])
+    reset = MomentumReset(interval=10).attach(optimizer)
+    weight.grad = torch.ones(2)
+    for _ in range(3):
+        optimizer.step()
+    assert reset.steps == 3

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from gradclip.attachable import attachable, has_unscaled, is_fused, running_scaler, takes_scale
+from gradclip.attachable import attachable, has_unscaled, is_fused, is_nested, running_scaler, takes_scale
 from gradclip.checks import check_patterns
 from gradclip.gradients import Gradients, Parameters, as_list, plain_name
 from gradclip.names import matches, require_matches
@@ -113,6 +113,8 @@ class Attachment:
 
     @torch.no_grad()
     def _before(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if is_nested(optimizer):
+            return
         self._changes[optimizer].undo()  # what a step that raised left behind
         if kwargs.get("closure") is not None or any(callable(argument) for argument in args[1:]):
             raise ValueError(
@@ -203,7 +205,8 @@ class Attachment:
         return scaler
 
     def _after(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._changes[optimizer].undo()
+        if not is_nested(optimizer):
+            self._changes[optimizer].undo()
 
     def _parameters(self) -> list[tuple[str, Tensor]]:
         """What is measured and clipped, with names where there are any and else with ""."""
