@@ -19,8 +19,9 @@ class Grouping:
 
     Args:
         groups: "tensor": each parameter by itself; "module": the parameters of one module; "param_group": those of one
-            group of the optimizer; or a mapping of names to lists of patterns, in which a parameter belongs to the
-            first group that has a matching pattern.
+            group of the optimizer, by its "name" if it has one, else by its number ("1.0" is the second optimizer's
+            first group); or a mapping of names to lists of patterns, in which a parameter belongs to the first group
+            that has a matching pattern.
 
     Raises:
         TypeError, ValueError: `groups` is something else.
@@ -73,10 +74,11 @@ class Grouping:
     def _param_groups(self, grads: Gradients) -> dict[str, list[int]]:
         if not self.optimizers:
             raise ValueError("groups: 'param_group' needs an optimizer; call clipper.attach(optimizer)")
-        every = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        several = len(self.optimizers) > 1
         names = {
-            id(parameter): str(group.get("name", position))
-            for position, group in enumerate(every)
+            id(parameter): str(group.get("name", f"{number}.{position}" if several else position))
+            for number, optimizer in enumerate(self.optimizers)
+            for position, group in enumerate(optimizer.param_groups)
             for parameter in group["params"]
         }
         members: dict[str, list[int]] = {}
