@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gradclip import AutoClip
+from gradclip import AutoClip, Chain, FixedClip
 from gradclip.ownership import Ownership
 from strategies import named_parameters, random_gradients, set_gradients
 
@@ -25,6 +25,23 @@ def test_a_second_network_is_refused():
     heir.load_state_dict(clipper.state_dict())
     heir.clip_(second)
     assert len(heir.history) == 2
+
+
+def test_a_chains_members_belong_to_one_network_too():
+    member, first, second = AutoClip(), named_parameters(), named_parameters()
+    for parameters in (first, second):
+        set_gradients(parameters, STEPS[0])
+    Chain([member]).clip_(first)
+    for use in (Chain([FixedClip(), member]).clip_, member.clip_):
+        with pytest.raises(ValueError, match="the clipper has met only others, .* make a clipper for each network"):
+            use(second)
+    assert len(member.history) == 1
+    chain = Chain([member])
+    member.attach(torch.optim.SGD(first, lr=0.1))
+    with pytest.raises(ValueError, match=r"clippers\['0'\]: it is attached by itself too; remove\(\)"):
+        chain.clip_(first)
+    with pytest.raises(ValueError, match="clippers: one of them stands there twice"):
+        Chain({"a": member, "b": FixedClip(), "c": member})
 
 
 def test_parameters_may_come_and_go():
