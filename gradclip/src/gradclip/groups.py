@@ -1,6 +1,7 @@
 """Groups of parameters: per tensor, per module, or by name."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 
@@ -39,6 +40,10 @@ class Grouping:
             self.setting = check_choice("groups", groups, ("tensor", "module", "param_group"))
         self._names: list[str] = []
         self._members: dict[str, list[int]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copied grouping has no optimizer: the copy of a clipper isn't attached."""
+        return {**self.__dict__, "optimizers": ()}
 
     @property
     def key(self) -> str | tuple[tuple[str, tuple[str, ...]], ...]:
