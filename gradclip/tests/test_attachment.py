@@ -363,6 +363,26 @@ def test_spam_needs_an_optimizer_with_a_second_moment():
         optimizer.step()
 
 
+def test_spam_in_an_optimizer_whose_second_moment_is_yet_to_come():
+    """Another optimizer, a first step that was left out, and a state that was cleared."""
+    weight = torch.nn.Parameter(torch.zeros(2))
+    spam = make("spam", second_moment="optimizer", theta=4.0)
+    clipper = Chain([spam, SkipAbove(10.0)])
+    for _ in range(2):
+        optimizer = torch.optim.Adam([("w", weight)])
+        attachment = clipper.attach(optimizer)
+        for length in (20.0, 1.0):
+            weight.grad = torch.tensor([length, 0.0])
+            optimizer.step()
+        assert attachment.result.should_step
+        weight.grad = torch.tensor([2.0, 0.0])
+        optimizer.step()
+        assert weight.grad[0].item() == pytest.approx(math.sqrt(4.0 * 0.001))
+        optimizer.state.clear()
+        optimizer.step()
+        attachment.remove()
+
+
 def test_removed_it_no_longer_clips():
     parameters = named_parameters()
     optimizer = optimizer_for(parameters, "SGD", {"lr": 0.1})
