@@ -16,7 +16,7 @@ Parameters = Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 
 SMALLEST_SAFE_NORM = 1e-15
 """Below it, squares of float32 entries lose bits (they are subnormal below 1e-19 squared)."""
-WRAPPERS = re.compile(r"^module\.|\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+WRAPPERS = re.compile(r"^(_orig_mod\.)?module\.|\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What DDP, torch.compile and others put before parameters' names; a memory that is kept by name shouldn't see it."""
 
 
