@@ -1,7 +1,8 @@
 """A clipper inside of an optimizer's step."""
 
 import math
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 from weakref import WeakSet
 
@@ -18,6 +19,9 @@ from gradclip.step_changes import StepChanges
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 Exclude = Iterable[str | torch.optim.Optimizer]
+Named = tuple[str, Callable[[], Tensor | None]]
+"""A name, and whose it is: another parameter may come to have the identity of one that is freed."""
+UNKNOWN: Named = ("", lambda: None)
 STILL_SCALED = (
     "optimizer: its gradients are scaled still; call scaler.unscale_(optimizer) for each optimizer before the first"
     " scaler.step(optimizer)"
@@ -226,13 +230,14 @@ class Attachment:
         groups = optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
         if self._names:
-            for position, parameter in enumerate(parameters):
-                if id(parameter) not in self._names:
+            known = [self._names.get(id(parameter), UNKNOWN) for parameter in parameters]
+            for position, (parameter, (_, known_one)) in enumerate(zip(parameters, known, strict=True)):
+                if known_one() is not parameter:
                     raise ValueError(
                         f"parameters: the optimizer's parameter {position}, of shape {tuple(parameter.shape)}, has no"
                         " name among them; pass model.named_parameters() of the model that the optimizer trains"
                     )
-            return [(self._names[id(parameter)], parameter) for parameter in parameters]
+            return [(name, parameter) for (name, _), parameter in zip(known, parameters, strict=True)]
         if all("param_names" in group for group in groups):  # made from named parameters
             names = [name for group in groups for name in group["param_names"]]
             return list(zip(names, parameters, strict=True))
@@ -253,12 +258,12 @@ def _excluded(
     return unwrapped, check_patterns("exclude", [each for each in listed if each not in those])
 
 
-def _names(parameters: Parameters) -> dict[int, str]:
-    names = {}
+def _names(parameters: Parameters) -> dict[int, Named]:
+    names: dict[int, Named] = {}
     for pair in as_list(parameters):
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
             raise ValueError("parameters: expected (name, parameter) pairs, as model.named_parameters() gives them")
-        names[id(pair[1])] = pair[0]
+        names[id(pair[1])] = pair[0], weakref.ref(pair[1])
     if not names:
         raise ValueError("parameters: got none (a generator is exhausted after one use)")
     return names
