@@ -294,15 +294,15 @@ def test_a_step_that_raised_brings_no_old_gradients_back(end):
     assert torch.equal(second, torch.zeros(2)) and second.grad is None
 
 
-def test_an_identity_that_is_used_again_has_no_name():
-    weight, other = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
+def test_a_parameter_that_came_later_has_no_name():
+    """Nor may it have that of one that has been freed, where it may have come to lie."""
+    weight, head = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=0.1)
-    attachment = make("adagc").attach(optimizer, [("body", weight), ("head", torch.nn.Parameter(torch.zeros(1)))])
-    names = attachment._names
-    head = next(key for key in names if key != id(weight))
-    names[id(other)] = names.pop(head)  # as if it had come to lie where the head was
-    optimizer.add_param_group({"params": [other]})
-    weight.grad = other.grad = torch.ones(1)
+    attachment = make("adagc").attach(optimizer, [("body", weight), ("head", head)])
+    place = id(head)
+    del head
+    assert any(id(parameter) == place for _, parameter in attachment._names.values())
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))]})
     with pytest.raises(ValueError, match=r"the optimizer's parameter 1, of shape \(1,\), has no name among them"):
         optimizer.step()
 

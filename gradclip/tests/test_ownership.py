@@ -57,9 +57,32 @@ def test_parameters_may_come_and_go():
     clipper.clip_(frozen)
 
 
-def test_an_identity_that_is_used_again_is_no_acquaintance():
-    ownership, first, second = Ownership(), torch.zeros(1), torch.zeros(1)
+def test_an_identity_is_not_used_again():
+    ownership, first = Ownership(), torch.zeros(1)
     ownership.check([first])
-    ownership._met[id(second)] = ownership._met.pop(id(first))  # as if the second had come to lie where the first was
-    with pytest.raises(ValueError, match="met only others"):
-        ownership.check([second])
+    place = id(first)
+    del first
+    for _ in range(100):
+        second = torch.zeros(1)
+        assert id(second) != place
+        with pytest.raises(ValueError, match="met only others"):
+            ownership.check([second])
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_model_can_be_converted_afterwards(attached):
+    """Also where torch exchanges the parameters' contents, as it does for DTensors and other subclasses."""
+    model, clipper = torch.nn.Linear(2, 1), AutoClip(groups="tensor")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if attached:
+        clipper.attach(optimizer, model.named_parameters())
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        for dtype in (torch.float32, torch.float64):
+            model.to(dtype)
+            model(torch.ones(1, 2, dtype=dtype)).sum().backward()
+            optimizer.step() if attached else clipper.clip_(model.named_parameters())
+            optimizer.zero_grad()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    assert {name: len(norms) for name, norms in clipper.histories.items()} == {"weight": 2, "bias": 2}

@@ -1,8 +1,7 @@
 """A clipper inside of an optimizer's step."""
 
 import math
-import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 from weakref import WeakSet
 
@@ -19,9 +18,6 @@ from gradclip.step_changes import StepChanges
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 Exclude = Iterable[str | torch.optim.Optimizer]
-Named = tuple[str, Callable[[], Tensor | None]]
-"""A name, and whose it is: another parameter may come to have the identity of one that is freed."""
-UNKNOWN: Named = ("", lambda: None)
 STILL_SCALED = (
     "optimizer: its gradients are scaled still; call scaler.unscale_(optimizer) for each optimizer before the first"
     " scaler.step(optimizer)"
@@ -230,14 +226,13 @@ class Attachment:
         groups = optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
         if self._names:
-            known = [self._names.get(id(parameter), UNKNOWN) for parameter in parameters]
-            for position, (parameter, (_, known_one)) in enumerate(zip(parameters, known, strict=True)):
-                if known_one() is not parameter:
+            for position, parameter in enumerate(parameters):
+                if id(parameter) not in self._names:
                     raise ValueError(
                         f"parameters: the optimizer's parameter {position}, of shape {tuple(parameter.shape)}, has no"
                         " name among them; pass model.named_parameters() of the model that the optimizer trains"
                     )
-            return [(name, parameter) for (name, _), parameter in zip(known, parameters, strict=True)]
+            return [self._names[id(parameter)] for parameter in parameters]
         if all("param_names" in group for group in groups):  # made from named parameters
             names = [name for group in groups for name in group["param_names"]]
             return list(zip(names, parameters, strict=True))
@@ -258,12 +253,13 @@ def _excluded(
     return unwrapped, check_patterns("exclude", [each for each in listed if each not in those])
 
 
-def _names(parameters: Parameters) -> dict[int, Named]:
-    names: dict[int, Named] = {}
+def _names(parameters: Parameters) -> dict[int, tuple[str, Tensor]]:
+    """By identity; they are kept alive, so that no other parameter comes to have it."""
+    names = {}
     for pair in as_list(parameters):
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
             raise ValueError("parameters: expected (name, parameter) pairs, as model.named_parameters() gives them")
-        names[id(pair[1])] = pair[0], weakref.ref(pair[1])
+        names[id(pair[1])] = pair
     if not names:
         raise ValueError("parameters: got none (a generator is exhausted after one use)")
     return names

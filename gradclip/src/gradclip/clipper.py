@@ -34,8 +34,8 @@ class Clipper(ABC):
     A gradient that holds NaN or infinity never enters a memory: afterwards the strategy acts as if that step hadn't
     happened. A zero gradient passes and isn't recorded either.
 
-    A clipper belongs to the parameters that it meets first: its memory is of their gradients. Another network needs a
-    clipper of its own.
+    A clipper belongs to the parameters that it meets first, and keeps them alive: its memory is of their gradients.
+    Another network needs a clipper of its own.
 
     Args:
         on_nonfinite: what to do with a gradient that holds NaN or infinity. "skip": leave it as it is and say
