@@ -71,6 +71,24 @@ def test_float32_decisions_do_not_depend_on_the_losses_scale(power):
         assert all(torch.equal(a.grad * 2.0**power, b.grad) for (_, a), (_, b) in zip(one, two, strict=True))
 
 
+@pytest.mark.parametrize("scale", [1e3, 1e19, 1e30])
+def test_large_gradients_come_down_to_their_bound(scale):
+    """Where float32 holds neither the squares nor a difference that small beside them."""
+    gradient = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    parameters = with_grads(gradient * scale)
+    make("agc", exclude=[], eps=1e-4).clip_(parameters)  # the weights are 0
+    expected = gradient / gradient.norm(dim=1, keepdim=True) * 1e-6
+    torch.testing.assert_close(parameters[0][1].grad, expected, rtol=1e-5, atol=0)
+    parameters = with_grads(gradient * scale)
+    make("spectral", threshold=1e-6).clip_(parameters)
+    assert torch.linalg.svdvals(parameters[0][1].grad.double()).tolist() == pytest.approx([1e-6] * 4, rel=1e-4)
+    clipper, parameters = make("error_feedback", max_norm=0.5, max_error_norm=1.5), with_grads(torch.zeros(2))
+    for expected in (0.5, 2.0):  # C1, then C1 + C2
+        parameters[0][1].grad = torch.tensor([scale, 0.0])
+        clipper.clip_(parameters)
+        assert parameters[0][1].grad.tolist() == pytest.approx([expected, 0.0])
+
+
 def test_p_100_leaves_gradients_bit_identical():
     clipper, parameters = AutoClip(p=100), named_parameters(torch.float32)
     for gradients in random_gradients(200):
