@@ -46,8 +46,9 @@ class Attachment:
     out is left out by all. Where their steps aren't all taken before the next backward pass, each needs a clipper of
     its own, and an error says so.
 
-    Under GradScaler, gradients that overflow are the scaler's business: they are neither recorded nor counted. A copied
-    or pickled optimizer has no hooks, so the clipper has to be attached to the copy.
+    Under GradScaler, gradients that overflow are the scaler's business: they are neither recorded nor counted (but
+    `nonfinite_steps` of strategies that decide on the device counts those that a fused optimizer skips). A copied or
+    pickled optimizer has no hooks, so the clipper has to be attached to the copy.
 
     Args:
         clipper: the strategy.
