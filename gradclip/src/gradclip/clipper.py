@@ -152,7 +152,8 @@ class Clipper(ABC):
 
         That is what private training needs of a clipper; noise and accounting are another library's, such as Opacus.
         The bound on a sample's influence is the threshold, so it has to be `FixedClip`'s: AutoClip's, the percentile of
-        all samples' norms so far, those of this batch included, depends on the data and isn't private itself.
+        all samples' norms so far, those of this batch included, depends on the data and isn't private itself. Rounding
+        to the gradients' type may put a sample above it, in bfloat16 by up to 0.4%.
 
         A sample whose gradient holds NaN or infinity is set to zero, or raises where `on_nonfinite` is "raise". Samples
         count as steps in `clipped_fraction`, and AutoClip remembers 8 bytes a sample: give it a `window`.
