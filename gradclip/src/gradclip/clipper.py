@@ -110,7 +110,7 @@ class Clipper(ABC):
             ValueError: `norm_type` isn't 2, or as `clip_`.
             TypeError, NonFiniteGradientError: as `clip_`.
         """
-        if float(norm_type) != 2:
+        if norm_type != 2:
             raise ValueError(f"norm_type: expected 2, got {norm_type!r}; {type(self).__name__} bounds the L2 norm")
         items = [parameters] if isinstance(parameters, Tensor) else as_list(parameters)
         tensors = [item[-1] if isinstance(item, tuple) else item for item in items]
