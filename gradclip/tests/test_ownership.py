@@ -36,8 +36,8 @@ def test_a_chains_members_belong_to_one_network_too():
         with pytest.raises(ValueError, match="the clipper has met only others, .* make a clipper for each network"):
             use(second)
     assert len(member.history) == 1
-    chain = Chain([member])
-    member.attach(torch.optim.SGD(first, lr=0.1))
+    chain, optimizer = Chain([member]), torch.optim.SGD(first, lr=0.1)
+    member.attach(optimizer)  # for as long as the optimizer lives
     with pytest.raises(ValueError, match=r"clippers\['0'\]: it is attached by itself too; remove\(\)"):
         chain.clip_(first)
     with pytest.raises(ValueError, match="clippers: one of them stands there twice"):
