@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from gradclip import AutoClip, FixedClip, NoClip
+from gradclip import AutoClip, Chain, FixedClip, NoClip, SkipAbove
 from strategies import make, named_parameters, random_gradients, set_gradients
 
 OPTIMIZERS = {
@@ -110,6 +110,84 @@ def test_under_grad_scaler(strategy, fused, fold):
             torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
 
 
+class Unscaling(torch.optim.Optimizer):
+    """Plain gradient descent that unscales in its own step, as custom optimizers may under GradScaler."""
+
+    _step_supports_amp_scaling = True
+
+    def __init__(self, parameters) -> None:
+        super().__init__(parameters, {})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        if getattr(self, "found_inf", None):
+            return
+        for parameter in self.param_groups[0]["params"]:
+            if parameter.grad is not None:
+                scale = getattr(self, "grad_scale", None)
+                parameter.sub_(parameter.grad if scale is None else parameter.grad / scale)
+
+
+class AskingTheScaler(Unscaling):
+    """The older form, which GradScaler hands itself."""
+
+    def step(self, closure=None, grad_scaler=None) -> None:
+        if grad_scaler._per_optimizer_states[id(self)]["stage"].name == "READY":
+            grad_scaler.unscale_(self)
+        for parameter in self.param_groups[0]["params"]:
+            parameter.data.sub_(parameter.grad)
+
+
+@pytest.mark.parametrize("strategy", ["fixed", "autoclip_on_device", "value", "skip_above"])
+def test_an_optimizer_that_unscales_by_itself(strategy):
+    weight = torch.nn.Parameter(torch.zeros(2))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    attachment = make(strategy).attach(Unscaling([weight]))
+    scaler.scale(torch.zeros(1))
+    weight.grad = torch.tensor([3.0, 4.0]) * 2.0**10
+    scaler.step(attachment._optimizers[0])
+    assert attachment.result.grad_norm == 5.0
+    step = {"fixed": [0.6, 0.8], "value": [0.5, 0.5]}.get(strategy, [3.0, 4.0])
+    torch.testing.assert_close(-weight.detach(), torch.tensor(step))
+    scaler.update()
+    weight.grad = torch.tensor([math.inf, 4.0])
+    scaler.step(attachment._optimizers[0])
+    torch.testing.assert_close(-weight.detach(), torch.tensor(step))
+    if strategy != "autoclip_on_device":
+        assert attachment.clipper.nonfinite_steps == 0
+
+
+@pytest.mark.filterwarnings("ignore:GradScaler is going to stop passing itself")
+def test_an_optimizer_that_asks_the_scaler():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    optimizer = AskingTheScaler([weight])
+    attachment = FixedClip(1.0).attach(optimizer)
+    scaler.scale(torch.zeros(1))
+    weight.grad = torch.tensor([3.0, 4.0]) * 2.0**10
+    with pytest.raises(ValueError, match=r"its gradients are scaled still; call scaler.unscale_\(optimizer\) for each"):
+        scaler.step(optimizer)
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    assert attachment.result.grad_norm == 5.0
+    torch.testing.assert_close(-weight.detach(), torch.tensor([0.6, 0.8]))
+
+
+def test_a_fused_option_that_torch_knows_nothing_of():
+    class Own(torch.optim.Optimizer):
+        @torch.no_grad()
+        def step(self, closure=None) -> None:
+            for parameter in self.param_groups[0]["params"]:
+                parameter.sub_(parameter.grad)
+
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = Own([weight], {"fused": True})
+    FixedClip(1.0).attach(optimizer)
+    weight.grad = torch.tensor([3.0, 4.0])
+    optimizer.step()
+    torch.testing.assert_close(-weight.detach(), torch.tensor([0.6, 0.8]))
+
+
 def test_after_unscale_by_hand():
     parameters = named_parameters(torch.float32)
     for fused in (True, False):
@@ -198,6 +276,65 @@ def test_an_error_in_the_step_leaves_nothing_behind():
     assert not hasattr(optimizer, "grad_scale")
 
 
+@pytest.mark.parametrize("end", [lambda attachment: None, lambda attachment: attachment.remove()])
+def test_a_step_that_raised_brings_no_old_gradients_back(end):
+    first, second = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([first, second], lr=1.0)
+    attachment = SkipAbove(10.0).attach(optimizer)
+    hook = optimizer.register_step_pre_hook(lambda *_: 1 / 0)
+    first.grad, second.grad = torch.tensor([30.0, 40.0]), torch.ones(2)
+    with pytest.raises(ZeroDivisionError):  # in a step that is to be left out
+        optimizer.step()
+    hook.remove()
+    optimizer.zero_grad()
+    first.grad = torch.tensor([0.3, 0.4])
+    end(attachment)
+    optimizer.step()
+    torch.testing.assert_close(first.detach(), torch.tensor([-0.3, -0.4]))
+    assert torch.equal(second, torch.zeros(2)) and second.grad is None
+
+
+def test_a_parameter_that_came_later_has_no_name():
+    """Nor may it have that of one that has been freed, where it may have come to lie."""
+    weight, head = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    attachment = make("adagc").attach(optimizer, [("body", weight), ("head", head)])
+    place = id(head)
+    del head
+    assert any(id(parameter) == place for _, parameter in attachment._names.values())
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))]})
+    with pytest.raises(ValueError, match=r"the optimizer's parameter 1, of shape \(1,\), has no name among them"):
+        optimizer.step()
+
+
+class Decaying(torch.optim.SGD):
+    """A subclass whose step calls its parent's, which runs the hooks again."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            if parameter.grad is not None:
+                parameter.grad.add_(1e-3)
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_step_that_calls_its_parents_is_one_step(fused):
+    torch.optim.SGD([torch.zeros(1)])  # from the first instance on, its class's step runs hooks
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = Decaying([weight], lr=1.0, fused=fused)
+    attachment = Chain([AutoClip(p=0), SkipAbove(10.0)]).attach(optimizer)
+    for gradient in ([0.3, 0.4], [3.0, 4.0]):
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+    assert attachment.clipper.clippers["0"].history.tolist() == pytest.approx([0.5, 5.0])
+    moved = torch.tensor([0.301 + 0.3, 0.401 + 0.4])
+    torch.testing.assert_close(-weight.detach(), moved + (1e-4 if fused else 1e-3))
+    before, weight.grad = weight.detach().clone(), torch.full((2,), math.nan)
+    optimizer.step()
+    assert torch.equal(weight, before) and attachment.clipper.nonfinite_steps == 1
+
+
 def test_one_clipper_for_one_optimizer():
     parameters = named_parameters()
     optimizer = optimizer_for(parameters, "SGD", {"lr": 0.1})
@@ -237,6 +374,26 @@ def test_spam_needs_an_optimizer_with_a_second_moment():
     optimizer.step()
     with pytest.raises(ValueError, match="second_moment: SGD keeps no exp_avg_sq; use 'own'"):
         optimizer.step()
+
+
+def test_spam_in_an_optimizer_whose_second_moment_is_yet_to_come():
+    """Another optimizer, a first step that was left out, and a state that was cleared."""
+    weight = torch.nn.Parameter(torch.zeros(2))
+    spam = make("spam", second_moment="optimizer", theta=4.0)
+    clipper = Chain([spam, SkipAbove(10.0)])
+    for _ in range(2):
+        optimizer = torch.optim.Adam([("w", weight)])
+        attachment = clipper.attach(optimizer)
+        for length in (20.0, 1.0):
+            weight.grad = torch.tensor([length, 0.0])
+            optimizer.step()
+        assert attachment.result.should_step
+        weight.grad = torch.tensor([2.0, 0.0])
+        optimizer.step()
+        assert weight.grad[0].item() == pytest.approx(math.sqrt(4.0 * 0.001))
+        optimizer.state.clear()
+        optimizer.step()
+        attachment.remove()
 
 
 def test_removed_it_no_longer_clips():

@@ -101,7 +101,7 @@ def test_error_if_nonfinite():
     assert torch.isinf(AutoClip().clip_grad_norm_(parameter))
 
 
-@pytest.mark.parametrize("norm_type", [1, math.inf, "inf"])
+@pytest.mark.parametrize("norm_type", [1, math.inf, "inf", "a", None])
 def test_refuses_other_norms(norm_type):
     with pytest.raises(ValueError, match="norm_type: expected 2, got .*; AutoClip bounds the L2 norm"):
         AutoClip().clip_grad_norm_(tensors(), 1.0, norm_type)

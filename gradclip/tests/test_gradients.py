@@ -71,6 +71,24 @@ def test_float32_decisions_do_not_depend_on_the_losses_scale(power):
         assert all(torch.equal(a.grad * 2.0**power, b.grad) for (_, a), (_, b) in zip(one, two, strict=True))
 
 
+@pytest.mark.parametrize("scale", [1e3, 1e19, 1e30])
+def test_large_gradients_come_down_to_their_bound(scale):
+    """Where float32 holds neither the squares nor a difference that small beside them."""
+    gradient = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    parameters = with_grads(gradient * scale)
+    make("agc", exclude=[], eps=1e-4).clip_(parameters)  # the weights are 0
+    expected = gradient / gradient.norm(dim=1, keepdim=True) * 1e-6
+    torch.testing.assert_close(parameters[0][1].grad, expected, rtol=1e-5, atol=0)
+    parameters = with_grads(gradient * scale)
+    make("spectral", threshold=1e-6).clip_(parameters)
+    assert torch.linalg.svdvals(parameters[0][1].grad.double()).tolist() == pytest.approx([1e-6] * 4, rel=1e-4)
+    clipper, parameters = make("error_feedback", max_norm=0.5, max_error_norm=1.5), with_grads(torch.zeros(2))
+    for expected in (0.5, 2.0):  # C1, then C1 + C2
+        parameters[0][1].grad = torch.tensor([scale, 0.0])
+        clipper.clip_(parameters)
+        assert parameters[0][1].grad.tolist() == pytest.approx([expected, 0.0])
+
+
 def test_p_100_leaves_gradients_bit_identical():
     clipper, parameters = AutoClip(p=100), named_parameters(torch.float32)
     for gradients in random_gradients(200):
@@ -155,6 +173,16 @@ def test_empty_gradients_and_shared_ones_count_once():
     assert make("value").clip_([*with_grads(torch.zeros(0)), ("p1", parameter)]).grad_norm == 5.0
 
 
+def test_two_parameters_with_one_tensor_as_gradient():
+    first, second = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2))
+    for max_norm in (100.0, 1.0):
+        first.grad = second.grad = torch.tensor([3.0, 4.0])
+        result = FixedClip(max_norm).clip_([first, second, second, first])
+        assert result.grad_norm == pytest.approx(math.sqrt(50))
+        for parameter in (first, second):
+            torch.testing.assert_close(parameter.grad, torch.tensor([3.0, 4.0]) * result.coefficient)
+
+
 def test_names():
     parameters = named_parameters()
     set_gradients(parameters, random_gradients(1)[0])
@@ -201,9 +229,10 @@ def test_the_host_reads_once_a_step(name, monkeypatch):
 def test_wrappers_names_are_left_out():
     parameters = named_parameters()
     set_gradients(parameters, random_gradients(1)[0])
-    clipper = make("adagc")
-    clipper.clip_([(f"module._orig_mod.{name}", parameter) for name, parameter in parameters])
-    assert set(dict(clipper.state_dict()["gamma"])) == {name for name, _ in parameters}
+    for prefix in ("module._orig_mod.", "_orig_mod.module.", "module.", "_orig_mod."):
+        clipper = make("adagc")
+        clipper.clip_([(f"{prefix}{name}", parameter) for name, parameter in parameters])
+        assert set(dict(clipper.state_dict()["gamma"])) == {name for name, _ in parameters}
 
 
 def test_a_group_may_be_without_gradients_in_a_step():

@@ -135,7 +135,7 @@ def test_what_is_refused():
         MomentumReset().attach(torch.nn.Linear(1, 1))
     for state, message in (
         ({"strategy": "AutoClip"}, "strategy: the state is of 'AutoClip'"),
-        ({**reset.state_dict(), "steps": -1}, "steps: expected a whole number >= 0, got -1"),
+        ({**reset.state_dict(), "steps": -1}, "steps: expected a whole number in \\[0, 2\\*\\*63\\), got -1"),
     ):
         with pytest.raises(ValueError, match=message):
             reset.load_state_dict(state)
@@ -165,3 +165,18 @@ def test_a_captured_step_is_refused():
         torch.cuda.graph(torch.cuda.CUDAGraph()),
     ):
         optimizer.step()
+
+
+def test_a_step_that_calls_its_parents_counts_once():
+    class Own(torch.optim.Adam):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    torch.optim.Adam([weight])  # from the first instance on, its class's step runs hooks
+    optimizer = Own([weight])
+    reset = MomentumReset(interval=10).attach(optimizer)
+    weight.grad = torch.ones(2)
+    for _ in range(3):
+        optimizer.step()
+    assert reset.steps == 3

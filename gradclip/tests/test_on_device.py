@@ -194,6 +194,13 @@ def test_a_state_of_version_1_says_capacity():
         AutoClipOnDevice().load_state_dict(state)
 
 
+@pytest.mark.parametrize(("strategy", "flag"), [("autoclip_on_device", "capturable"), ("skip_step", "average_loss")])
+def test_a_flag_is_true_or_false(strategy, flag):
+    for value in ("false", 1, None):
+        with pytest.raises(TypeError, match=f"{flag}: expected true or false, got {value!r}"):
+            make(strategy, window=10, **{flag: value})
+
+
 def test_what_it_cannot_do_is_refused():
     with pytest.raises(ValueError, match="on_nonfinite: expected one of skip, zero, got 'raise'"):
         AutoClipOnDevice(on_nonfinite="raise")

@@ -108,6 +108,33 @@ def test_refuses_what_it_cannot_clip(make_clipper, tree, error, message):
     assert str(clipper.state_dict()) == before
 
 
+@pytest.mark.parametrize("view", [lambda b: b, lambda b: b.T, lambda b: b.reshape(2, 2)], ids=["same", "T", "reshape"])
+@pytest.mark.parametrize("batched", [False, True])
+def test_gradients_in_the_same_memory_are_refused(view, batched):
+    """Those of a and b in a + b are one tensor to autograd: its norm counted once, and the views' factor twice."""
+    parameters = {"a": torch.ones(2, 2), "b": torch.ones(2, 2)}
+    gradient = torch.func.grad(lambda each, x: ((each["a"] + view(each["b"])) * x).sum())
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    if batched:
+        gradients = torch.func.vmap(gradient, in_dims=(None, 0))(parameters, x.expand(3, 2, 2))
+    else:
+        gradients = gradient(parameters, x)
+    clipper = FixedClip(1.0)
+    clip_ = clipper.clip_per_sample_ if batched else clipper.clip_grads_
+    with pytest.raises(ValueError, match=r"gradients: 'b' and 'a' lie in the same memory, .*; clone\(\) one of them"):
+        clip_(gradients)
+    own = {name: value.clone() for name, value in gradients.items()}
+    clip_(own)
+    norm = math.sqrt(sum(float(value.reshape(-1, 4)[0].square().sum()) for value in own.values()))
+    assert norm == pytest.approx(1.0)
+
+
+def test_parts_of_one_tensor_are_clipped():
+    flat = torch.tensor([3.0, 0.0, 4.0, 0.0])
+    assert FixedClip(1.0).clip_grads_([flat[:2], flat[2:]]).grad_norm == 5.0
+    torch.testing.assert_close(flat, torch.tensor([0.6, 0.0, 0.8, 0.0]))
+
+
 def test_an_attached_clipper_refuses():
     clipper = AdaGC()
     model = nn.Linear(1, 1)

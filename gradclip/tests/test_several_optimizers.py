@@ -179,6 +179,8 @@ def test_wrong_exclusions_are_named():
         (["decoder.*"], ValueError, r"exclude: no parameter is called 'decoder.\*'; there are encoder.weight"),
         ("encoder.*", TypeError, r"exclude: expected a list of names or patterns such as 'encoder.\*'"),
         ([3], TypeError, "exclude: expected a list of names or patterns"),
+        (["encoder.*", "mask.*"], ValueError, r"exclude: \['encoder.\*', 'mask.\*'\] leave nothing to clip"),
+        ([optimizers[0], "*.bias"], ValueError, r"exclude: \['\*.bias'\] leave nothing to clip"),
         ([outsider], ValueError, "exclude: expected some of the optimizers that the clipper is attached to"),
         (optimizers, ValueError, "exclude: expected some of the optimizers that the clipper is attached to, not all"),
     ):
@@ -271,9 +273,25 @@ def test_param_groups_have_a_history_each():
         set_gradients(parameters, gradients)
         first.step()
         second.step()
-    for name, ndim in {"matrices": 2, "1": 1}.items():
+    for name, ndim in {"matrices": 2, "1.0": 1}.items():
         norms = [math.sqrt(sum((g**2).sum() for g in gradients if g.ndim == ndim)) for gradients in STEPS[:4]]
         assert clipper.histories[name].tolist() == pytest.approx(norms, rel=1e-12)
+
+
+def test_a_group_that_is_added_to_the_first_optimizer_has_a_history_of_its_own():
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    first, second = (torch.optim.SGD([weight], lr=0.1) for weight in weights[:2])
+    clipper = AutoClip(p=100, groups="param_group")
+    clipper.attach([first, second])
+    for weight, norm in zip(weights, (1.0, 10.0, 100.0), strict=True):
+        weight.grad = torch.full((1,), norm)
+    for _ in range(2):
+        first.step()
+        second.step()
+        if len(first.param_groups) == 1:
+            first.add_param_group({"params": weights[2]})
+    histories = {name: list(norms) for name, norms in clipper.histories.items()}
+    assert histories == {"0.0": [1.0, 1.0], "1.0": [10.0, 10.0], "0.1": [100.0]}
 
 
 @pytest.mark.parametrize("name", ["autoclip", "fixed", "zclip"])

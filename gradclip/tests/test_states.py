@@ -191,3 +191,16 @@ def test_a_copy_is_a_clipper_of_its_own(duplicate):
     set_gradients(parameters, random_gradients(1)[0])
     copied.clip_(parameters)
     assert len(copied.history) == 1 and len(clipper.history) == 0
+
+
+@pytest.mark.parametrize(
+    "clipper", [AutoClip(groups="param_group"), make("block_normalized", groups="param_group"), make("spam")]
+)
+def test_a_copy_takes_no_optimizer_along(clipper):
+    weight = torch.nn.Parameter(torch.zeros(100_000))
+    clipper.attach(torch.optim.SGD([("w", weight)], lr=0.1))
+    assert len(pickle.dumps(clipper)) < 10_000
+    if isinstance(clipper, AutoClip):
+        weight.grad = torch.ones_like(weight)
+        with pytest.raises(ValueError, match=r"groups: 'param_group' needs an optimizer; call clipper.attach"):
+            copy.deepcopy(clipper).clip_([weight])

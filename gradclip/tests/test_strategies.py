@@ -137,6 +137,9 @@ def test_states_are_refused_by_name(name):
         with pytest.raises((ValueError, TypeError), match=field):
             clipper.load_state_dict({**state, field: "nonsense"})
         assert str(saved_and_loaded(clipper)) == str(before)
+    with pytest.raises(ValueError, match=r"finite_steps: expected a whole number in \[0, 2\*\*63\), got 1"):
+        clipper.load_state_dict({**state, "finite_steps": 10**30})
+    assert str(saved_and_loaded(clipper)) == str(state)
 
 
 def test_a_restored_memory_of_another_model_is_refused():

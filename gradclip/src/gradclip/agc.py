@@ -10,6 +10,7 @@ from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
 from gradclip.names import matches, require_matches
 from gradclip.result import ClipResult
+from gradclip.tensors import wide_dtype
 
 
 class AGC(TensorClipper):
@@ -59,7 +60,7 @@ class AGC(TensorClipper):
                 unit = 1 if matches(name, self.transposed) else 0
                 limit = self.l * _unit_norms(parameter, unit).clamp(min=self.eps)
                 # A unit below its limit is multiplied by exactly 1; one of zeros by min(1, inf).
-                factor = (limit / _unit_norms(tensor, unit)).clamp(max=1.0)
+                factor = (limit / _unit_norms(tensor, unit, wide_dtype(norm))).clamp(max=1.0)
                 tensor.copy_(tensor.to(factor.dtype) * factor)
         return ClipResult(norm, coefficient=grads.coefficient())
 
@@ -80,8 +81,8 @@ def _module(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _unit_norms(tensor: Tensor, unit: int) -> Tensor:
+def _unit_norms(tensor: Tensor, unit: int, dtype: torch.dtype | None = None) -> Tensor:
     """L2 norms over all dimensions but `unit` (over everything for vectors), with those dimensions kept."""
     dims = [dim for dim in range(tensor.ndim) if dim != unit] if tensor.ndim > 1 else None
-    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    dtype = dtype or torch.promote_types(tensor.dtype, torch.float32)
     return torch.linalg.vector_norm(tensor, dim=dims, keepdim=True, dtype=dtype)

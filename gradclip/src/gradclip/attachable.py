@@ -43,6 +43,25 @@ def _checked(optimizer: object) -> torch.optim.Optimizer:
     return optimizer
 
 
+def takes_scale(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether its step divides by `grad_scale` and skips by `found_inf`, which `torch.amp.GradScaler` then sets."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+def is_fused(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether all its steps are torch's fused ones, which read each of the two by itself."""
+    return takes_scale(optimizer) and all(group.get("fused") for group in optimizer.param_groups)
+
+
+def is_nested(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a hook is called by a step within this optimizer's own step, as by `super().step()` of a subclass."""
+    wrapper, depth, frame = type(optimizer).step.__code__, 0, sys._getframe(1)
+    while frame is not None:
+        depth += frame.f_code is wrapper and frame.f_locals.get("self") is optimizer
+        frame = frame.f_back  # type: ignore[assignment]
+    return depth > 1
+
+
 def running_scaler() -> GradScaler | None:
     """The `torch.amp.GradScaler` inside of whose `step` this is called."""
     frame = sys._getframe(1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from gradclip.attachable import attachable, has_unscaled, running_scaler
+from gradclip.attachable import attachable, has_unscaled, is_fused, is_nested, running_scaler, takes_scale
 from gradclip.checks import check_patterns
 from gradclip.gradients import Gradients, Parameters, as_list, plain_name
 from gradclip.names import matches, require_matches
@@ -18,6 +18,10 @@ from gradclip.step_changes import StepChanges
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 Exclude = Iterable[str | torch.optim.Optimizer]
+STILL_SCALED = (
+    "optimizer: its gradients are scaled still; call scaler.unscale_(optimizer) for each optimizer before the first"
+    " scaler.step(optimizer)"
+)
 
 
 class Strategy(Protocol):
@@ -42,8 +46,9 @@ class Attachment:
     out is left out by all. Where their steps aren't all taken before the next backward pass, each needs a clipper of
     its own, and an error says so.
 
-    Under GradScaler, gradients that overflow are the scaler's business: they are neither recorded nor counted. A copied
-    or pickled optimizer has no hooks, so the clipper has to be attached to the copy.
+    Under GradScaler, gradients that overflow are the scaler's business: they are neither recorded nor counted (but
+    `nonfinite_steps` of strategies that decide on the device counts those that a fused optimizer skips). A copied or
+    pickled optimizer has no hooks, so the clipper has to be attached to the copy.
 
     Args:
         clipper: the strategy.
@@ -109,12 +114,17 @@ class Attachment:
 
     @torch.no_grad()
     def _before(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if is_nested(optimizer):
+            return
         self._changes[optimizer].undo()  # what a step that raised left behind
         if kwargs.get("closure") is not None or any(callable(argument) for argument in args[1:]):
             raise ValueError(
                 "closure: optimizer.step(closure) computes the gradients after an attached clipper has run; call"
                 " clipper.clip_(model.parameters()) at the end of the closure instead of attaching the clipper"
             )
+        scaler = kwargs.get("grad_scaler")  # of an optimizer that unscales in its step by itself
+        if isinstance(scaler, GradScaler) and not has_unscaled(scaler, optimizer):
+            raise ValueError(STILL_SCALED)
         if optimizer in self._waiting:
             self._go_on(optimizer)
         else:
@@ -129,24 +139,24 @@ class Attachment:
         if all(parameter.grad is None for _, parameter in parameters):
             self.result = ClipResult(0.0)  # to torch, too, a step without gradients is none
             return
-        fused = all(group.get("fused") for group in optimizer.param_groups)
-        grad_scale = getattr(optimizer, "grad_scale", None) if fused else None
+        scales = takes_scale(optimizer)
+        grad_scale = getattr(optimizer, "grad_scale", None) if scales else None
         scaler = None if self._whole else self._require_unscaled(grad_scale)
         measured = parameters if all(name for name, _ in parameters) else [parameter for _, parameter in parameters]
         grads = Gradients(measured, grad_scale, self.clipper.needs_max, self.clipper.per_tensor)
-        if not self.clipper.on_device and _overflow(optimizer, scaler, fused, grads):
+        if not self.clipper.on_device and _overflow(optimizer, scaler, scales, grads):
             self.result = ClipResult(grads.norm, math.nan, should_step=False)
         else:
             self.result = self.clipper.apply(grads)
-            if fused and self._whole:
-                self._tell_fused(optimizer, grads)
+            if scales and self._whole:
+                self._tell_optimizer(optimizer, grads)
             grads.flush()
         self._waiting = {
             other: [(grad, grad._version) for grad in _gradients(other)]
             for other in self._optimizers
             if other is not optimizer
         }
-        self._skip_if_told(optimizer, fused)
+        self._skip_if_told(optimizer)
 
     def _go_on(self, optimizer: torch.optim.Optimizer) -> None:
         """The step of an optimizer whose gradients were clipped in another one's."""
@@ -157,7 +167,7 @@ class Attachment:
         if not same:
             self._waiting = {}
             raise ValueError(self._out_of_turn(optimizer, "got other gradients"))
-        self._skip_if_told(optimizer, all(group.get("fused") for group in optimizer.param_groups))
+        self._skip_if_told(optimizer)
 
     def _out_of_turn(self, optimizer: torch.optim.Optimizer, fault: str) -> str:
         return (
@@ -165,10 +175,10 @@ class Attachment:
             " since the step that clipped by one norm for all; optimizers that don't step in turn need a clipper each"
         )
 
-    def _skip_if_told(self, optimizer: torch.optim.Optimizer, fused: bool) -> None:
+    def _skip_if_told(self, optimizer: torch.optim.Optimizer) -> None:
         """Keeps the optimizer from stepping where the clipper says so."""
         assert self.result is not None
-        if fused and self.clipper.on_device:
+        if self.clipper.on_device and is_fused(optimizer):
             # The host doesn't know, but a fused optimizer skips where `found_inf` is 1.
             skip = (~torch.as_tensor(self.result.raw.should_step)).float()
             already = getattr(optimizer, "found_inf", None)
@@ -178,12 +188,12 @@ class Attachment:
         elif not self.result.should_step:
             self._changes[optimizer].drop_gradients()
 
-    def _tell_fused(self, optimizer: torch.optim.Optimizer, grads: Gradients) -> None:
-        """Leaves the open factor to a fused optimizer, which divides by `grad_scale`."""
+    def _tell_optimizer(self, optimizer: torch.optim.Optimizer, grads: Gradients) -> None:
+        """What it has to divide by: leaves the open factor to a fused one."""
         device, scale, changes = grads.tensors[0].device, grads.grad_scale, self._changes[optimizer]
         if scale is None and getattr(optimizer, "grad_scale", None) is not None:
             changes.set_attribute("grad_scale", torch.ones((), device=device))  # the strategy has unscaled them
-        if self._fold and (isinstance(grads.factor, Tensor) or grads.factor != 1.0):
+        if self._fold and is_fused(optimizer) and (isinstance(grads.factor, Tensor) or grads.factor != 1.0):
             factor = torch.as_tensor(grads.factor, dtype=torch.float64, device=device)
             changes.set_attribute("grad_scale", ((1.0 if scale is None else scale) / factor).float())
             grads.factor = 1.0
@@ -192,14 +202,12 @@ class Attachment:
         """The scaler inside of whose step this is; raises ValueError where gradients that are measured are scaled."""
         scaler = running_scaler()
         if grad_scale is not None or (scaler and not all(has_unscaled(scaler, each) for each in self._optimizers)):
-            raise ValueError(
-                "optimizer: its gradients are scaled still; call scaler.unscale_(optimizer) for each optimizer before"
-                " the first scaler.step(optimizer), since the clipper needs one norm over several, or over a part"
-            )
+            raise ValueError(f"{STILL_SCALED}, since the clipper needs one norm over several, or over a part")
         return scaler
 
     def _after(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._changes[optimizer].undo()
+        if not is_nested(optimizer):
+            self._changes[optimizer].undo()
 
     def _parameters(self) -> list[tuple[str, Tensor]]:
         """What is measured and clipped, with names where there are any and else with ""."""
@@ -210,7 +218,10 @@ class Attachment:
         if not all(name for name, _ in pairs):
             raise ValueError("exclude: patterns need names; pass parameters=model.named_parameters()")
         require_matches("exclude", self._excluded_names, [plain_name(name) for name, _ in pairs])
-        return [pair for pair in pairs if not matches(plain_name(pair[0]), self._excluded_names)]
+        kept = [pair for pair in pairs if not matches(plain_name(pair[0]), self._excluded_names)]
+        if pairs and not kept:
+            raise ValueError(f"exclude: {self._excluded_names!r} leave nothing to clip; leave some parameters in")
+        return kept
 
     def _named(self, optimizer: torch.optim.Optimizer) -> list[tuple[str, Tensor]]:
         groups = optimizer.param_groups
@@ -222,7 +233,7 @@ class Attachment:
                         f"parameters: the optimizer's parameter {position}, of shape {tuple(parameter.shape)}, has no"
                         " name among them; pass model.named_parameters() of the model that the optimizer trains"
                     )
-            return [(self._names[id(parameter)], parameter) for parameter in parameters]
+            return [self._names[id(parameter)] for parameter in parameters]
         if all("param_names" in group for group in groups):  # made from named parameters
             names = [name for group in groups for name in group["param_names"]]
             return list(zip(names, parameters, strict=True))
@@ -243,12 +254,13 @@ def _excluded(
     return unwrapped, check_patterns("exclude", [each for each in listed if each not in those])
 
 
-def _names(parameters: Parameters) -> dict[int, str]:
+def _names(parameters: Parameters) -> dict[int, tuple[str, Tensor]]:
+    """By identity; they are kept alive, so that no other parameter comes to have it."""
     names = {}
     for pair in as_list(parameters):
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
             raise ValueError("parameters: expected (name, parameter) pairs, as model.named_parameters() gives them")
-        names[id(pair[1])] = pair[0]
+        names[id(pair[1])] = pair
     if not names:
         raise ValueError("parameters: got none (a generator is exhausted after one use)")
     return names
@@ -258,9 +270,9 @@ def _gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
 
 
-def _overflow(optimizer: torch.optim.Optimizer, scaler: GradScaler | None, fused: bool, grads: Gradients) -> bool:
+def _overflow(optimizer: torch.optim.Optimizer, scaler: GradScaler | None, scales: bool, grads: Gradients) -> bool:
     """Whether GradScaler has found that its scale was too large; asks the device only where the norm says so."""
-    if scaler is None and not fused:
+    if scaler is None and not scales:
         return False  # GradScaler leaves out the steps of such an optimizer by itself
     found_inf = getattr(optimizer, "found_inf", None)
     return not math.isfinite(grads.norm) and (scaler is not None or (found_inf is not None and bool(found_inf)))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradclip.checks import check_count, check_percentile
+from gradclip.checks import check_count, check_flag, check_percentile
 from gradclip.clipper import LARGEST_NORM
 from gradclip.device_clipper import DeviceClipper
 from gradclip.device_history import HostHistory, RingHistory
@@ -46,10 +46,10 @@ class AutoClipOnDevice(DeviceClipper):
         self, p: float = 10.0, window: int | None = None, capturable: bool = False, on_nonfinite: str = "skip"
     ) -> None:
         self.window = None if window is None else check_count("window", window)
-        self.capturable = capturable
+        self.capturable = check_flag("capturable", capturable)
         self._p = check_percentile("p", p)
         self._history: HostHistory | RingHistory
-        if not capturable:
+        if not self.capturable:
             self._history = HostHistory(self._p, self.window)
         elif self.window is not None:
             self._history = RingHistory(self._p, self.window)

@@ -44,6 +44,8 @@ class Chain(Clipper):
             if isinstance(clipper, AutoClipOnDevice):
                 raise ValueError(f"clippers[{name!r}]: {type(clipper).__name__} can't be a member; use AutoClip")
         self.clippers = dict(clippers)
+        if len({id(clipper) for clipper in self.clippers.values()}) < len(self.clippers):
+            raise ValueError("clippers: one of them stands there twice and would record each norm twice; make another")
         self.needs_max = any(clipper.needs_max for clipper in self.clippers.values())
         self.per_tensor = any(clipper.per_tensor for clipper in self.clippers.values())
 
@@ -53,7 +55,10 @@ class Chain(Clipper):
 
     def _clip(self, grads: Gradients) -> ClipResult:
         norm, threshold, should_step = grads.norm, math.inf, True
-        for clipper in self.clippers.values():
+        for name, clipper in self.clippers.items():
+            if clipper.attachment is not None:
+                raise ValueError(f"clippers[{name!r}]: it is attached by itself too; remove() that attachment")
+            clipper._owner.check(grads.all_parameters)
             result = clipper._clip(grads)
             threshold = min(threshold, result.threshold)
             should_step = result.should_step

@@ -60,6 +60,13 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
     return value
 
 
+def check_flag(name: str, value: object) -> bool:
+    """`value`, true or false; the text "false" of a settings file would count as true."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected true or false, got {value!r} ({type(value).__name__})")
+    return value
+
+
 def check_patterns(name: str, value: object) -> list[str]:
     """`value` as a list of patterns for parameters' names."""
     if isinstance(value, str) or not isinstance(value, Iterable):

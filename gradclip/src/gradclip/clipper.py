@@ -34,8 +34,8 @@ class Clipper(ABC):
     A gradient that holds NaN or infinity never enters a memory: afterwards the strategy acts as if that step hadn't
     happened. A zero gradient passes and isn't recorded either.
 
-    A clipper belongs to the parameters that it meets first: its memory is of their gradients. Another network needs a
-    clipper of its own.
+    A clipper belongs to the parameters that it meets first, and keeps them alive: its memory is of their gradients.
+    Another network needs a clipper of its own.
 
     Args:
         on_nonfinite: what to do with a gradient that holds NaN or infinity. "skip": leave it as it is and say
@@ -110,7 +110,7 @@ class Clipper(ABC):
             ValueError: `norm_type` isn't 2, or as `clip_`.
             TypeError, NonFiniteGradientError: as `clip_`.
         """
-        if float(norm_type) != 2:
+        if norm_type != 2:
             raise ValueError(f"norm_type: expected 2, got {norm_type!r}; {type(self).__name__} bounds the L2 norm")
         items = [parameters] if isinstance(parameters, Tensor) else as_list(parameters)
         tensors = [item[-1] if isinstance(item, tuple) else item for item in items]
@@ -135,8 +135,8 @@ class Clipper(ABC):
                 gradient. Strategies that work tensor by tensor know them by their places, such as "encoder.weight".
 
         Raises:
-            ValueError: as `clip_`; or a tensor is expanded and can't be written to, or the strategy compares gradients
-                with parameters (`AGC`).
+            ValueError: as `clip_`; or a tensor is expanded and can't be written to, two lie in the same memory, or the
+                strategy compares gradients with parameters (`AGC`).
             TypeError: `gradients` holds something else than tensors of floating-point numbers.
             NonFiniteGradientError: as `clip_`.
         """
@@ -152,7 +152,8 @@ class Clipper(ABC):
 
         That is what private training needs of a clipper; noise and accounting are another library's, such as Opacus.
         The bound on a sample's influence is the threshold, so it has to be `FixedClip`'s: AutoClip's, the percentile of
-        all samples' norms so far, those of this batch included, depends on the data and isn't private itself.
+        all samples' norms so far, those of this batch included, depends on the data and isn't private itself. Rounding
+        to the gradients' type may put a sample above it, in bfloat16 by up to 0.4%.
 
         A sample whose gradient holds NaN or infinity is set to zero, or raises where `on_nonfinite` is "raise". Samples
         count as steps in `clipped_fraction`, and AutoClip remembers 8 bytes a sample: give it a `window`.

@@ -47,7 +47,8 @@ class ErrorFeedback(TensorClipper):
         factor = factor_to_threshold(norm, self.max_norm)
         tensors = grads.entries()
         errors = [self._error(name, tensor) for name, tensor in zip(grads.names, tensors, strict=True)]
-        error_norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(error) for error in errors]))
+        norms = [torch.linalg.vector_norm(error, dtype=torch.float64) for error in errors]  # no square overflows
+        error_norm = torch.linalg.vector_norm(torch.stack(norms))
         given_back = (self.max_error_norm / error_norm).clamp(max=1.0)  # of zeros: inf, so 1
         for tensor, error in zip(tensors, errors, strict=True):
             grad = tensor.to(error.dtype)

@@ -16,7 +16,7 @@ Parameters = Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 
 SMALLEST_SAFE_NORM = 1e-15
 """Below it, squares of float32 entries lose bits (they are subnormal below 1e-19 squared)."""
-WRAPPERS = re.compile(r"^module\.|\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+WRAPPERS = re.compile(r"^(_orig_mod\.)?module\.|\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What DDP, torch.compile and others put before parameters' names; a memory that is kept by name shouldn't see it."""
 
 
@@ -74,7 +74,11 @@ class Gradients:
         places: dict[int, int] = {}
         for index, grad in enumerate(grads):
             if grad is not None and grad.numel() > 0:
-                places.setdefault(id(grad), index)
+                first = places.setdefault(id(grad), index)
+                if parameters[first] is not parameters[index] and parameters[index].grad is grad:
+                    # Put there by hand; it belongs to both, but would be measured and scaled once.
+                    parameters[index].grad = grads[index] = own = grad.clone()
+                    places[id(own)] = index
         for name, parameter in zip(names, parameters, strict=True):
             if getattr(parameter, "_fsdp_flattened", False):
                 raise ValueError(

@@ -1,6 +1,7 @@
 """Groups of parameters: per tensor, per module, or by name."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 
@@ -19,8 +20,9 @@ class Grouping:
 
     Args:
         groups: "tensor": each parameter by itself; "module": the parameters of one module; "param_group": those of one
-            group of the optimizer; or a mapping of names to lists of patterns, in which a parameter belongs to the
-            first group that has a matching pattern.
+            group of the optimizer, by its "name" if it has one, else by its number ("1.0" is the second optimizer's
+            first group); or a mapping of names to lists of patterns, in which a parameter belongs to the first group
+            that has a matching pattern.
 
     Raises:
         TypeError, ValueError: `groups` is something else.
@@ -38,6 +40,10 @@ class Grouping:
             self.setting = check_choice("groups", groups, ("tensor", "module", "param_group"))
         self._names: list[str] = []
         self._members: dict[str, list[int]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copied grouping has no optimizer: the copy of a clipper isn't attached."""
+        return {**self.__dict__, "optimizers": ()}
 
     @property
     def key(self) -> str | tuple[tuple[str, tuple[str, ...]], ...]:
@@ -73,10 +79,11 @@ class Grouping:
     def _param_groups(self, grads: Gradients) -> dict[str, list[int]]:
         if not self.optimizers:
             raise ValueError("groups: 'param_group' needs an optimizer; call clipper.attach(optimizer)")
-        every = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        several = len(self.optimizers) > 1
         names = {
-            id(parameter): str(group.get("name", position))
-            for position, group in enumerate(every)
+            id(parameter): str(group.get("name", f"{number}.{position}" if several else position))
+            for number, optimizer in enumerate(self.optimizers)
+            for position, group in enumerate(optimizer.param_groups)
             for parameter in group["params"]
         }
         members: dict[str, list[int]] = {}

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradclip.attachable import attachable
+from gradclip.attachable import attachable, is_nested
 from gradclip.checks import check_count
 from gradclip.state import VERSION, State
 
@@ -92,6 +92,8 @@ class MomentumReset:
     def _before(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise ValueError("interval: a captured CUDA graph can't count its steps; don't capture optimizer.step()")
+        if is_nested(optimizer):
+            return
         _check_kind(optimizer)
         self.steps += 1
         if self.steps % self.interval == 0:

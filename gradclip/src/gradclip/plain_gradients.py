@@ -39,10 +39,23 @@ def writable_leaves(tree: Tree) -> list[tuple[str, Tensor]]:
     leaves = list(_leaves(tree, ()))
     if not leaves:
         raise ValueError(f"gradients: expected tensors, or lists or dictionaries of them, got {tree!r}")
+    places: dict[int, str] = {}
     for name, tensor in leaves:
         if tensor.layout == torch.strided and 0 in tensor.stride() and tensor.numel() > 1:
             raise ValueError(f"gradients: {name!r} is an expanded tensor, which can't be written to; clone() it before")
+        other = places.setdefault(_place(tensor), name)
+        if other is not name:
+            raise ValueError(
+                f"gradients: {name!r} and {other!r} lie in the same memory, where one factor would act twice; clone()"
+                " one of them before"
+            )
     return leaves
+
+
+def _place(tensor: Tensor) -> int:
+    """What tensors have in common that begin at one place in memory, as autograd's gradients of a and b in a + b do."""
+    in_memory = type(tensor) is Tensor and tensor.layout == torch.strided and tensor.numel() > 0
+    return (tensor.data_ptr() if in_memory else 0) or id(tensor)
 
 
 def _leaves(tree: Tree, place: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:

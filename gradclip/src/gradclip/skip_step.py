@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gradclip.checks import check_count, check_number
+from gradclip.checks import check_count, check_flag, check_number
 from gradclip.device_clipper import DeviceClipper
 from gradclip.gradients import Gradients
 from gradclip.result import ClipResult
@@ -58,7 +58,7 @@ class SkipStep(DeviceClipper):
         super().__init__(on_nonfinite)
         self.k = check_number("k", k, "a finite number > 0", lambda number: 0 < number < math.inf)
         self.window = check_count("window", window, minimum=SMALLEST_WINDOW)
-        self.average_loss = average_loss
+        self.average_loss = check_flag("average_loss", average_loss)
         self._memory = _Memory(self.window, [], [], torch.device("cpu"))
 
     @property

@@ -44,10 +44,13 @@ class SpikeClip(TensorClipper):
         self.second_moment = check_choice("second_moment", second_moment, ("own", "optimizer"))
         self._moments: dict[str, Tensor] = {}
         self._optimizers: tuple[torch.optim.Optimizer, ...] = ()
-        self._stepped: set[str] = set()  # parameters that the optimizer must have a state of
+        self._seen: dict[str, int] = {}  # versions of the parameters that the optimizer had no moment of
 
     def attached_to(self, *optimizers: torch.optim.Optimizer) -> None:
-        self._optimizers = optimizers
+        self._optimizers, self._seen = optimizers, {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_optimizers": (), "_seen": {}}
 
     def _clip_tensors(self, grads: Gradients) -> ClipResult:
         grads.require_plain("SpikeClip")
@@ -72,10 +75,15 @@ class SpikeClip(TensorClipper):
             raise ValueError("second_moment: 'optimizer' needs an optimizer; call clipper.attach(optimizer)")
         optimizer = next((each for each in self._optimizers if parameter in each.state), self._optimizers[0])
         moment = optimizer.state.get(parameter, {}).get("exp_avg_sq")
-        if moment is None and name in self._stepped:
-            kind = type(optimizer).__name__
-            raise ValueError(f"second_moment: {kind} keeps no exp_avg_sq; use 'own', or an optimizer of Adam's kind")
-        self._stepped.add(name)
+        if moment is None:
+            if self._seen.get(name, parameter._version) != parameter._version:  # it has taken a step
+                kind = type(optimizer).__name__
+                raise ValueError(
+                    f"second_moment: {kind} keeps no exp_avg_sq; use 'own', or an optimizer of Adam's kind"
+                )
+            self._seen[name] = parameter._version
+        else:
+            self._seen.pop(name, None)
         return moment
 
     def _state(self) -> dict[str, Any]:

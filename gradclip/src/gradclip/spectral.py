@@ -14,6 +14,9 @@ from gradclip.result import ClipResult
 from gradclip.state import State
 from gradclip.tensors import multiply_
 
+SMALLEST_RATIO = 1e-8
+"""Below it, the difference of a value and what is cut off of it loses too many of its digits."""
+
 
 class SpectralClip(TensorClipper):
     """Bounds the singular values of each gradient matrix by a percentile of its own largest ones, or by a constant.
@@ -26,7 +29,7 @@ class SpectralClip(TensorClipper):
 
     It takes the eigenvectors q of G G^T (or of G^T G, which is smaller for a tall matrix) whose s is above tau, and
     G <- G - sum of (1 - tau / s) q q^T G, in float64: the values below tau, which a Gram matrix gives badly, don't
-    enter.
+    enter. Where tau is below 1e-8 s_1, it takes the whole singular value decomposition.
 
     Args:
         p: percentile in [0, 100].
@@ -83,7 +86,10 @@ class SpectralClip(TensorClipper):
         values = squares.clamp(min=0).sqrt()
         largest = float(values[-1])
         tau = self._bound(name, largest)
-        if tau < largest:
+        if tau < SMALLEST_RATIO * largest:
+            left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+            tensor.copy_(((left * values.clamp(max=tau)) @ right).view(tensor.shape))
+        elif tau < largest:
             above = values > tau
             vectors = vectors[:, above]
             wide -= (vectors * (1 - tau / values[above])) @ (vectors.T @ wide)

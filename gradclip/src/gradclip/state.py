@@ -53,12 +53,12 @@ class State:
             raise ValueError(f"{name}: the state was saved with {saved!r}, this clipper has {value!r}")
 
     def count(self, name: str, since_version_2: bool = False) -> int:
-        """A whole number >= 0; 0 where the state is older than the field."""
+        """A whole number that is >= 0 and fits into a tensor; 0 where the state is older than the field."""
         if since_version_2 and self.is_first_version:
             return 0
         value = self.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name}: expected a whole number >= 0, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise ValueError(f"{name}: expected a whole number in [0, 2**63), got {value!r}")
         return value
 
     def number(self, name: str) -> float:

@@ -29,12 +29,16 @@ class StepChanges:
                     parameter.grad = None
 
     def undo(self) -> None:
-        """Gives the optimizer its attributes and the parameters their gradients back: they would stay for good."""
+        """Gives the optimizer its attributes and the parameters their gradients back: they would stay for good.
+
+        The gradients of a step that raised are given back unless there are new ones.
+        """
         for name, value in self._previous.items():
             if value is MISSING:
                 delattr(self._optimizer, name)
             else:
                 setattr(self._optimizer, name, value)
-        for parameter, grad in self._dropped:
-            parameter.grad = grad
+        if all(parameter.grad is None for parameter, _ in self._dropped):
+            for parameter, grad in self._dropped:
+                parameter.grad = grad
         self._previous, self._dropped = {}, []

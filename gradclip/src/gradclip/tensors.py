@@ -13,6 +13,8 @@ Kind = tuple[Any, ...]
 """Layout, data type and device; of a subclass also the class, of a DTensor its mesh and placements."""
 SMALLEST_FACTOR = 1e-30
 """Factors below it, or above its reciprocal, come near the ends of float32's range."""
+LARGEST_SAFE_NORM = 1e18
+"""Above it, squares of float32 entries come near the end of its range."""
 
 
 def scale_alike_(tensors: list[Tensor], factor: float | Tensor) -> None:
@@ -68,6 +70,11 @@ def remembered(memory: dict[str, Tensor], name: str, like: Tensor) -> Tensor | N
     if value.device != like.device:  # restored from a file
         value = memory[name] = value.to(like.device)
     return value
+
+
+def wide_dtype(norm: float) -> torch.dtype | None:
+    """What to take norms in that are at most this one: float64 where float32 can't hold the squares."""
+    return torch.float64 if norm > LARGEST_SAFE_NORM else None
 
 
 def _is_in_range(factor: float) -> bool:
