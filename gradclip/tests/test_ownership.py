@@ -5,7 +5,7 @@ import torch
 
 from gradclip import AutoClip, Chain, FixedClip
 from gradclip.ownership import Ownership
-from strategies import named_parameters, random_gradients, set_gradients
+from strategies import make, named_parameters, random_gradients, set_gradients
 
 STEPS = random_gradients(3)
 
@@ -59,7 +59,7 @@ def test_parameters_may_come_and_go():
 
 def test_an_identity_is_not_used_again():
     ownership, first = Ownership(), torch.zeros(1)
-    ownership.check([first])
+    ownership.meet([first])
     place = id(first)
     del first
     for _ in range(100):
@@ -86,3 +86,17 @@ def test_a_model_can_be_converted_afterwards(attached):
     finally:
         torch.__future__.set_swap_module_params_on_conversion(False)
     assert {name: len(norms) for name, norms in clipper.histories.items()} == {"weight": 2, "bias": 2}
+
+
+def test_after_an_error_the_right_parameters_may_come():
+    clipper, parameters = make("adagc"), named_parameters()
+    set_gradients(parameters, STEPS[0])
+    clipper.clip_(parameters)
+    restored = make("adagc")
+    restored.load_state_dict(clipper.state_dict())
+    with pytest.raises(ValueError, match="none of them has a name of the restored state"):
+        restored.clip_([(f"other.{name}", parameter) for name, parameter in parameters[:2]])
+    another = named_parameters()
+    set_gradients(another, STEPS[0])
+    restored.clip_(another)
+    assert restored.finite_steps == 2

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 
-from gradclip import AutoClip, Chain, FixedClip, ZClip
+from gradclip import AutoClip, AutoClipOnDevice, Chain, FixedClip, SpectralClip, ZClip
 from strategies import STRATEGIES, clip, make, named_parameters, random_gradients, set_gradients
 
 
@@ -174,8 +174,11 @@ def test_warm_up_records_and_does_not_clip():
 
 
 def test_a_percentile_below_one_is_remarked_on():
-    with pytest.warns(UserWarning, match=r"p=0.1 is a percentile in \[0, 100\], so below the first; the tenth is p=10"):
-        AutoClip(p=0.1)
+    for kind in (AutoClip, AutoClipOnDevice, SpectralClip):
+        with pytest.warns(
+            UserWarning, match=r"p=0.1 is a percentile in .*, so below the first; the tenth is p=10"
+        ):
+            kind(p=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         AutoClip(p=0)
@@ -185,7 +188,8 @@ def test_a_percentile_below_one_is_remarked_on():
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda clipper: pickle.loads(pickle.dumps(clipper))])
 def test_a_copy_is_a_clipper_of_its_own(duplicate):
     clipper, parameters = AutoClip(), named_parameters()
-    clipper.attach(torch.optim.SGD(parameters, lr=0.1))
+    optimizer = torch.optim.SGD(parameters, lr=0.1)  # it holds the attachment
+    clipper.attach(optimizer)
     copied = duplicate(clipper)
     assert copied.attachment is None and clipper.attachment is not None
     set_gradients(parameters, random_gradients(1)[0])

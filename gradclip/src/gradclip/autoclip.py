@@ -1,13 +1,12 @@
 """AutoClip (Seetharaman, Wichern, Pardo, Le Roux, 2020)."""
 
 import math
-import warnings
 from array import array
 from typing import Any
 
 import torch
 
-from gradclip.checks import check_count, check_percentile
+from gradclip.checks import check_count, check_percentile, warn_of_small_percentile
 from gradclip.clipper import Clipper, factor_to_threshold
 from gradclip.gradients import Gradients
 from gradclip.groups import Grouping, Groups, GroupsSetting
@@ -53,8 +52,7 @@ class AutoClip(Clipper):
     ) -> None:
         super().__init__(on_nonfinite)
         self.p = p
-        if 0 < self.p < 1:
-            warnings.warn(f"p={p!r} is a percentile in [0, 100], so below the first; the tenth is p=10", stacklevel=2)
+        warn_of_small_percentile("p", self.p)
         self.window = None if window is None else check_count("window", window)
         self.warmup = check_count("warmup", warmup, minimum=0)
         if self.window is not None and self.warmup >= self.window:

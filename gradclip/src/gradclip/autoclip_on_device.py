@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradclip.checks import check_count, check_flag, check_percentile
+from gradclip.checks import check_count, check_flag, check_percentile, warn_of_small_percentile
 from gradclip.clipper import LARGEST_NORM
 from gradclip.device_clipper import DeviceClipper
 from gradclip.device_history import HostHistory, RingHistory
@@ -48,6 +48,7 @@ class AutoClipOnDevice(DeviceClipper):
         self.window = None if window is None else check_count("window", window)
         self.capturable = check_flag("capturable", capturable)
         self._p = check_percentile("p", p)
+        warn_of_small_percentile("p", self._p)
         self._history: HostHistory | RingHistory
         if not self.capturable:
             self._history = HostHistory(self._p, self.window)

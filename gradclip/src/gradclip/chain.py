@@ -60,6 +60,7 @@ class Chain(Clipper):
                 raise ValueError(f"clippers[{name!r}]: it is attached by itself too; remove() that attachment")
             clipper._owner.check(grads.all_parameters)
             result = clipper._clip(grads)
+            clipper._owner.meet(grads.all_parameters)
             threshold = min(threshold, result.threshold)
             should_step = result.should_step
             if not should_step:

@@ -1,6 +1,7 @@
 """Checks of the strategies' arguments, in one wording."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 
@@ -42,6 +43,14 @@ def check_decay(name: str, value: object) -> float:
 def check_percentile(name: str, value: object) -> float:
     """`value` as a percentile, in [0, 100]."""
     return check_number(name, value, "a percentile in [0, 100]", lambda number: 0 <= number <= 100)
+
+
+def warn_of_small_percentile(name: str, value: float) -> None:
+    """Warns a constructor's caller of a percentile that may have been meant as a fraction."""
+    if 0 < value < 1:
+        warnings.warn(
+            f"{name}={value!r} is a percentile in [0, 100], so below the first; the tenth is {name}=10", stacklevel=3
+        )
 
 
 def check_count(name: str, value: object, minimum: int = 1) -> int:

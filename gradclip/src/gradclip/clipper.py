@@ -189,7 +189,9 @@ class Clipper(ABC):
         """As `clip_`, on gradients that were collected before; a common factor is left to `grads.flush()`."""
         self._owner.check(grads.all_parameters)
         grads.loss, self._loss = self._loss, None
-        return self._apply(grads)
+        result = self._apply(grads)
+        self._owner.meet(grads.all_parameters)
+        return result
 
     def observe_loss(self, loss: Tensor | float) -> None:
         """Hands over the loss whose gradient the next step takes, for strategies that decide by it (`SkipStep`).

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradclip.checks import check_count, check_percentile, check_positive
+from gradclip.checks import check_count, check_percentile, check_positive, warn_of_small_percentile
 from gradclip.clipper import TensorClipper
 from gradclip.gradients import Gradients
 from gradclip.percentile import StreamingPercentile
@@ -52,6 +52,7 @@ class SpectralClip(TensorClipper):
     ) -> None:
         super().__init__(on_nonfinite)
         self.p = check_percentile("p", p)
+        warn_of_small_percentile("p", self.p)
         self.window = None if window is None else check_count("window", window)
         self.threshold = None if threshold is None else check_positive("threshold", threshold)
         self._histories: dict[str, StreamingPercentile] = {}
