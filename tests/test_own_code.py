@@ -98,6 +98,12 @@ def test_what_may_be_named(project, monkeypatch):
             "expected a class or function that my_package defines",
         ),
         ("model.loss", "my_package.nothing.X", ["my_package"], "can't be imported"),
+        (
+            "model.loss",
+            "my_package.losses.Compresed",
+            ["my_package"],
+            "no Compresed; its classes are Compr",
+        ),
         ("model.loss", "my_package.broken.X", ["my_package"], "can't be imported .*division by zero"),
         ("trainer", "my_package.losses.CompressedLoss", ["my_package"], "expected a choice of separation.training"),
         ("model.loss", "os.system", ["my_package"], "a class of your own needs allow=.os."),
@@ -126,7 +132,7 @@ MIXTURE = Mixture(torch.randn(2, 640, generator=torch.Generator().manual_seed(0)
             "model.network: returns Tensor; expected a dictionary of tensors, of mask, embedding, wav",
         ),
         ({"mask": 3}, "mask", "model.network: returns dict; expected a dictionary of tensors"),
-        ({}, "mask", "model.loss: needs a network with the output mask; this one has nothing"),
+        ({}, "mask", "model.network: returns nothing; expected at least one of mask, embedding, waveform"),
         ({"waveform": torch.ones(2, 2, 640)}, "mask", "needs a network with the output mask; this one has waveform"),
         (
             {"mask": torch.ones(2, 129, 11, 2)},

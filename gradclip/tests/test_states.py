@@ -175,9 +175,7 @@ def test_warm_up_records_and_does_not_clip():
 
 def test_a_percentile_below_one_is_remarked_on():
     for kind in (AutoClip, AutoClipOnDevice, SpectralClip):
-        with pytest.warns(
-            UserWarning, match=r"p=0.1 is a percentile in .*, so below the first; the tenth is p=10"
-        ):
+        with pytest.warns(UserWarning, match=r"p=0.1 is a percentile in .*, so below the first; the tenth is p=10"):
             kind(p=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -219,7 +219,7 @@ class WaveformLoss:
 
     def __call__(self, outputs: Outputs, features: Features) -> Tensor:
         """Args: `waveform` of shape (batch, source, time), or `mask` as in L_MI. Returns a scalar, in dB."""
-        if "waveform" in outputs:
+        if "waveform" in outputs or "mask" not in outputs:
             estimate = output(outputs, "waveform", features.mixture, "model.loss")
         else:
             estimate = features.masked(output(outputs, "mask", features.mixture, "model.loss"))

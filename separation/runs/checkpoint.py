@@ -74,7 +74,7 @@ def check_network(path: Path, tensors: object, network: torch.nn.Module) -> None
     }:
         raise InputError(
             f"{path}: its parameters don't fit the network that config.yaml describes; the two files are of different"
-            " runs, or the model's settings were overridden"
+            " runs, the model's settings were overridden, or the network's code has changed since"
         )
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:

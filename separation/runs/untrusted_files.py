@@ -137,6 +137,10 @@ def _check_own(key: str, target: str, package: str) -> None:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         reason = " ".join(str(cause).split())[:300]
+        module, _, name = target.rpartition(".")
+        if module in sys.modules:
+            there = ", ".join(key for key, value in vars(sys.modules[module]).items() if isinstance(value, type))
+            raise InputError(f"{key}._target_={target}: {module} has no {name}; its classes are {there}") from error
         raise InputError(
             f"{key}._target_={target}: can't be imported ({reason}); is {package} in this folder or on PYTHONPATH?"
         ) from error

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from separation.errors import InputError, check_choice
 from separation.model.features import Mixture
 from separation.model.networks import computing_in
+from separation.model.outputs import check_outputs
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 GPU_ONLY = ("tf32", "fp16")
@@ -41,6 +42,7 @@ class Precision:
         """The network's outputs in float32."""
         with computing_in(self.dtype, network, self.device):
             outputs = network(mixture)
+        check_outputs(outputs, mixture)
         return {name: output.float() for name, output in outputs.items()}
 
 

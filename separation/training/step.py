@@ -72,7 +72,12 @@ def batch_loss(parts: TrainingParts, network: nn.Module, batch: Batch) -> Tensor
     """The loss of one batch, a scalar."""
     batch = batch.to(parts.device)
     feats = features(batch.sources, parts.stft, batch.noise)
-    return parts.loss(parts.precision(network, feats.mixture), feats)
+    loss = parts.loss(parts.precision(network, feats.mixture), feats)
+    if loss.ndim:
+        raise InputError(
+            f"model.loss: returns a tensor of shape {tuple(loss.shape)}; expected a scalar, the batch's mean"
+        )
+    return loss
 
 
 @contextmanager
