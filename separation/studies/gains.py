@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from separation.errors import InputError
-from separation.runs.summaries import load_summary
+from separation.runs.run_folder import RunFolder
 from separation.studies.comparing import (
     NO_PARTNER,
     NONE,
@@ -18,18 +17,7 @@ from separation.studies.comparing import (
     shared_settings,
 )
 from separation.studies.intervals import Mean, mean
-from separation.studies.run_table import (
-    DAMAGE,
-    PROVENANCE,
-    all_runs,
-    check_cells,
-    choices_and_settings,
-    damaged,
-    origin,
-    read_log,
-    read_table,
-    typed,
-)
+from separation.studies.run_table import PROVENANCE, collect_parts, read_log, read_table, typed
 from separation.studies.table_formats import Report
 
 VALIDATION_COLUMNS = ("model", "clip", "seed", "step", "validation_loss", "validation_si_sdr", *PROVENANCE)
@@ -44,31 +32,21 @@ def collect_validation(folders: Sequence[Path]) -> pd.DataFrame:
     Raises:
         InputError: there is no run, or its files are damaged, or it was validated by its loss alone.
     """
-    rows: list[dict[str, str]] = []
-    for run in tqdm(all_runs(folders), desc="validation", disable=None, leave=False):
-        summary = load_summary(run)
-        if summary is None:
-            continue
-        try:
-            epochs = read_log(run.epochs)
-            if any(not epoch.get("valid/si_sdr") for epoch in epochs):
-                raise InputError(f"{run.path}: its validation has no SI-SDR; train again with trainer.num_scored=50")
-            cells = {**choices_and_settings(run.load_config()), **origin(summary["provenance"])}
-            check_cells(cells)
-            rows += [
-                {
-                    **cells,
-                    "step": epoch["step"],
-                    "validation_loss": f"{float(epoch['valid/loss']):.6g}",
-                    "validation_si_sdr": f"{float(epoch['valid/si_sdr']):.4f}",
-                }
-                for epoch in epochs
-            ]
-        except InputError:
-            raise
-        except DAMAGE as error:
-            raise damaged(run, error) from error
-    return typed(rows, VALIDATION_COLUMNS)
+    return typed(collect_parts(folders, _epochs), VALIDATION_COLUMNS)
+
+
+def _epochs(run: RunFolder) -> list[dict[str, str]]:
+    epochs = read_log(run.epochs)
+    if any(not epoch.get("valid/si_sdr") for epoch in epochs):
+        raise InputError(f"{run.path}: its validation has no SI-SDR; train again with trainer.num_scored=50")
+    return [
+        {
+            "step": epoch["step"],
+            "validation_loss": f"{float(epoch['valid/loss']):.6g}",
+            "validation_si_sdr": f"{float(epoch['valid/si_sdr']):.4f}",
+        }
+        for epoch in epochs
+    ]
 
 
 def load_validation(paths: Sequence[Path]) -> pd.DataFrame:

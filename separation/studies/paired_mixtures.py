@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from separation.errors import InputError
-from separation.runs.summaries import load_summary
+from separation.runs.run_folder import RunFolder
 from separation.studies.comparing import (
     NO_PARTNER,
     NONE,
@@ -22,45 +21,29 @@ from separation.studies.comparing import (
 )
 from separation.studies.gains import UNCLIPPED
 from separation.studies.intervals import Interval, crossed_bootstrap, mean
-from separation.studies.run_table import (
-    DAMAGE,
-    PROVENANCE,
-    all_runs,
-    check_cells,
-    choices_and_settings,
-    damaged,
-    origin,
-    read_log,
-    read_table,
-    typed,
-)
+from separation.studies.run_table import PROVENANCE, collect_parts, read_log, read_table, typed
 from separation.studies.table_formats import Report
 
 MIXTURE_COLUMNS = ("model", "clip", "seed", "split", "names", "scores", *PROVENANCE)
 
 
 def collect_mixtures(folders: Sequence[Path]) -> pd.DataFrame:
-    """A row for every finished run and test split: settings, a digest of the mixtures' names, and their SI-SDR in dB,
-    averaged over sources, as a JSON list.
+    """A row for every finished run and test split: settings, how many mixtures from which to which, and their SI-SDR
+    in dB, averaged over sources, as a JSON list.
 
     Raises:
         InputError: there is no run, or its files are damaged.
     """
-    rows: list[dict[str, str]] = []
-    for run in tqdm(all_runs(folders), desc="scores", disable=None, leave=False):
-        summary = load_summary(run)
-        if summary is None:
-            continue
-        try:
-            cells = {**choices_and_settings(run.load_config()), **origin(summary["provenance"])}
-            check_cells(cells)
-            for split, scores in _scores(read_log(run.scores)).items():
-                values = [None if math.isnan(score) else round(score, 3) for score in scores.values()]
-                names = f"{len(scores)} {next(iter(scores))} to {next(reversed(scores))}"
-                rows.append({**cells, "split": split, "names": names, "scores": json.dumps(values)})
-        except DAMAGE as error:
-            raise damaged(run, error) from error
-    return typed(rows, MIXTURE_COLUMNS)
+    return typed(collect_parts(folders, _splits), MIXTURE_COLUMNS)
+
+
+def _splits(run: RunFolder) -> list[dict[str, str]]:
+    rows = []
+    for split, scores in _scores(read_log(run.scores)).items():
+        values = [None if math.isnan(score) else round(score, 3) for score in scores.values()]
+        names = f"{len(scores)} {next(iter(scores))} to {next(reversed(scores))}"
+        rows.append({"split": split, "names": names, "scores": json.dumps(values)})
+    return rows
 
 
 def _scores(rows: list[dict[str, str]]) -> dict[str, dict[str, float]]:

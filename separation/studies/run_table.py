@@ -8,7 +8,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, median, pvariance
 from typing import Any
@@ -81,6 +81,31 @@ def collect_runs(folders: Sequence[Path]) -> tuple[pd.DataFrame, int]:
     runs = all_runs(folders)
     rows = [row for row in map(_row, tqdm(runs, desc="runs", disable=None, leave=False)) if row is not None]
     return typed(rows, RUN_COLUMNS), len(runs) - len(rows)
+
+
+def collect_parts(
+    folders: Sequence[Path], parts_of: Callable[[RunFolder], list[dict[str, str]]]
+) -> list[dict[str, str]]:
+    """Several rows a finished run, of its epochs or mixtures: settings and provenance, and the cells of each part.
+
+    Raises:
+        InputError: there is no run, or its files are damaged, or `parts_of` says so.
+    """
+    rows: list[dict[str, str]] = []
+    for run in tqdm(all_runs(folders), desc="runs", disable=None, leave=False):
+        summary = load_summary(run)
+        if summary is None:
+            continue
+        try:
+            parts = parts_of(run)
+            cells = {**choices_and_settings(run.load_config()), **origin(summary["provenance"])}
+            check_cells(cells)
+            rows += [{**cells, **part} for part in parts]
+        except InputError:
+            raise
+        except DAMAGE as error:
+            raise damaged(run, error) from error
+    return rows
 
 
 def all_runs(folders: Sequence[Path]) -> list[RunFolder]:
