@@ -8,20 +8,15 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
 
 import torch
 from torch import Tensor
 
 from gradclip import ClipResult
-from separation.data.corpora.file_corpus import named
 from separation.data.mixtures import Batch
-from separation.data.scored_parts import ScoredParts, in_words
 from separation.errors import InputError, check_count, check_flag, check_number
-from separation.model.assignment import reorder
-from separation.model.separators import separate
-from separation.model.si_sdr import best_permutation, si_sdr
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
 from separation.training.attached_step import AttachedStep, needs_attachment
@@ -31,7 +26,8 @@ from separation.training.dynamics_recorder import RecordedSteps
 from separation.training.interruption import Interrupted, Interruption
 from separation.training.recorder import Recorder
 from separation.training.resume import capture, restore
-from separation.training.step import TrainingParts, batch_loss, on_host, train_step
+from separation.training.step import TrainingParts, on_host, train_step
+from separation.training.validation import Validation
 
 log = logging.getLogger(__name__)
 NAMED_MIXTURES = 10
@@ -134,6 +130,7 @@ class _Run:
         self.recorder: Recorder | None = None  # of the main process
         self.steps_per_epoch, self.total = settings.num_steps(len(parts.data.train))
         self.num_samples = parts.stft.num_samples(settings.excerpt_frames)
+        self.validation = Validation(parts, settings.batch_size, self.num_samples, settings.num_scored)
         weight = parts.processes.mean_weight(settings.batch_size)
         self.take: Callable[[Batch], tuple[Tensor, ClipResult]] = partial(train_step, parts, weight=weight)
         if settings.cuda_graph:
@@ -230,10 +227,10 @@ class _Run:
         progress = self.progress
         is_whole = progress.step % self.steps_per_epoch == 0
         num_steps = self.steps_per_epoch if is_whole else progress.step % self.steps_per_epoch
-        loss = self.validate()
+        loss = self.validation.loss(self.parts.network)
         row: dict[str, float] = {"epoch": -(-progress.step // self.steps_per_epoch), "step": progress.step}
         row |= {**progress.epoch_row(num_steps), "valid/loss": loss}
-        row["valid/si_sdr"] = self.score() if math.isfinite(loss) else math.nan
+        row["valid/si_sdr"] = self.validation.si_sdr(self.parts.network) if math.isfinite(loss) else math.nan
         row["seconds"] = time.perf_counter() - self.start
         if self.recorder:
             self.recorder.epoch(row)
@@ -251,55 +248,6 @@ class _Run:
         progress.best_loss = min(loss, progress.best_loss)
         self._save(is_best)
         log.info("%s: %s", self.folder.path.name, _describe(row))
-
-    @torch.inference_mode()
-    def validate(self) -> float:
-        """Mean loss over the validation list's excerpts."""
-        parts, size = self.parts, self.settings.batch_size
-        parts.network.eval()
-        total = torch.zeros((), dtype=torch.float64)
-        for number in parts.processes.part(range(-(-len(parts.data.valid) // size))):
-            indices = range(number * size, min((number + 1) * size, len(parts.data.valid)))
-            batch = parts.data.valid.excerpts(indices, self.num_samples)
-            total += len(indices) * float(batch_loss(parts, parts.network, batch))
-        parts.network.train()
-        return float(parts.processes.sum(total)) / len(parts.data.valid)
-
-    @cached_property
-    def _scored(self) -> list[int]:
-        """The validation mixtures that are scored; a warning names those that can't be."""
-        mixtures = self.parts.data.valid
-        count = min(self.settings.num_scored, len(mixtures))
-        kept, left_out, scored_parts = [], [], ScoredParts(mixtures)
-        for index in (i * len(mixtures) // count for i in range(count)):
-            batch = mixtures.whole([index])
-            problems = scored_parts.problems(batch.sources[0].numpy(), index)
-            kept += [] if problems else [index]
-            left_out += [f"{batch.names[0]}: {in_words(problems)}"] if problems else []
-        if left_out:
-            log.warning("valid: no SI-SDR of %d of %d mixtures: %s", count - len(kept), count, named(left_out))
-        return kept
-
-    @torch.inference_mode()
-    def score(self) -> float:
-        """Mean SI-SDR in dB of some whole validation mixtures, always the same, evenly spaced in the list, less those
-        that can't be scored. NaN where there is none."""
-        parts, mixtures = self.parts, self.parts.data.valid
-        chosen = self._scored
-        groups = [chosen[i : i + self.settings.batch_size] for i in range(0, len(chosen), self.settings.batch_size)]
-        total = torch.zeros(2, dtype=torch.float64)
-        parts.network.eval()
-        for number in parts.processes.part(range(len(groups))):
-            batch = mixtures.whole(groups[number])
-            mixture = batch.mixture.to(parts.device)
-            estimates = separate(parts.network, parts.separator, parts.stft, mixture, batch.num_samples).cpu()
-            order = best_permutation(estimates, batch.sources)
-            scores = si_sdr(reorder(estimates, order), batch.sources)
-            whole = scores.isfinite().all(1)  # a mixture counts whole or not at all
-            total += torch.stack([scores[whole].sum(), scores[whole].numel() * torch.ones((), dtype=torch.float64)])
-        parts.network.train()
-        score, number_of_sources = parts.processes.sum(total).tolist()
-        return score / number_of_sources if number_of_sources else math.nan
 
     def _save(self, is_best: bool = False) -> None:
         """Writes `last.pt`, after the rows up to it, and `best.pt` if it is the best."""
