@@ -17,7 +17,7 @@
 The paper has 4 layers of 600 units each way, the defaults of conf/model 2 of 128. Weights are nussl's, so a trained
 network runs in nussl's separators. What is changed of how they run: padded batches are packed (`Network`), the LSTM may
 stay in float32 beside bfloat16 (`computing_in`), captured graphs keep its weights in place (`keep_weights_in_place`),
-and several processes normalise by their whole batch (`normalise_jointly`).
+and a batch in several parts is normalised as a whole (`separation.model.joint_batch_norm`).
 """
 
 from collections.abc import Iterator
@@ -26,12 +26,11 @@ from functools import cache
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from separation import compat
-from separation.errors import InputError, check_choice, check_count, check_number
+from separation.errors import check_choice, check_count, check_number
 from separation.model.features import Mixture
 
 MASK_ACTIVATIONS = ("sigmoid", "softmax", "relu")
@@ -222,43 +221,3 @@ def keep_weights_in_place(network: nn.Module) -> None:
 
 def _lstms(network: nn.Module) -> list[nn.RNNBase]:
     return [module for module in network.modules() if isinstance(module, nn.RNNBase)]
-
-
-def normalise_jointly(network: nn.Module) -> None:
-    """Replaces batch normalisation by that over the whole batch of all processes."""
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.BatchNorm1d:
-                setattr(module, name, JointBatchNorm(child))
-
-
-class JointBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of a network's *input* by the statistics of all processes' parts of the batch, on any device.
-
-    No gradient passes through the statistics: the input is data. (torch's SyncBatchNorm lets it pass, on GPUs only.)
-    """
-
-    def __init__(self, other: nn.BatchNorm1d) -> None:
-        super().__init__(other.num_features, other.eps, other.momentum)
-        self._parameters, self._buffers = other._parameters, other._buffers  # the same ones: an optimizer may have them
-
-    def forward(self, data: Tensor) -> Tensor:
-        """As BatchNorm1d, shape (batch, feature, point)."""
-        if not self.training:
-            return super().forward(data)
-        if data.requires_grad:
-            raise InputError(
-                "model.network: it normalises batches between its layers, which several processes can't do together;"
-                " train in one process, or normalise otherwise there"
-            )
-        double = data.double()
-        moments = torch.stack([double.sum((0, 2)), double.square().sum((0, 2)), torch.ones_like(double[0, :, 0])])
-        moments[2] *= data.shape[0] * data.shape[2]
-        dist.all_reduce(moments)
-        mean, square, count = moments[0] / moments[2], moments[1] / moments[2], moments[2]
-        variance = square - mean.square()
-        self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-        with torch.no_grad():
-            self.running_mean.lerp_(mean.float(), self.momentum)  # type: ignore[union-attr, arg-type]
-            self.running_var.lerp_((variance * count / (count - 1)).float(), self.momentum)  # type: ignore[union-attr, arg-type]
-        return nn.functional.batch_norm(data, mean.float(), variance.float(), self.weight, self.bias, eps=self.eps)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from separation.errors import InputError
-from separation.model.networks import normalise_jointly
+from separation.model.joint_batch_norm import normalise_jointly
 
 T = TypeVar("T")
 
