@@ -1,5 +1,7 @@
 """Small corpora and runs that tests share; everything is made here, nothing is downloaded."""
 
+import csv
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,9 +12,12 @@ import pytest
 import soundfile
 import torch
 
-from separation.app.assembly import build_parts
+from separation.app.assembly import build, build_parts
 from separation.app.settings import compose_config
+from separation.runs import checkpoint
+from separation.runs.run_folder import RunFolder
 from separation.studies.run_table import CHOICES, PROVENANCE, RESULTS, RUN_COLUMNS
+from separation.training.interruption import Interrupted, Interruption
 from separation.training.processes import Processes
 from separation.training.step import TrainingParts
 
@@ -116,3 +121,67 @@ def make_parts(speech_folder: Path, tmp_path: Path):
         return build_parts(config, device, Processes())
 
     return make
+
+
+RESUMED = ["model.num_layers=2", "model.dropout=0.3", "data.num_train=6", "trainer.max_steps=8"]
+"""Three steps an epoch, so that the run ends within one."""
+
+
+class StopAt(Interruption):
+    """A signal that comes after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    def asked(self) -> int:
+        self.left -= 1  # asked once a step
+        return signal.SIGTERM if self.left < 0 else 0
+
+
+@pytest.fixture
+def fit(speech_folder, tmp_path):
+    """Trains into a folder, in this process; returns its parts, or None where it was interrupted."""
+
+    def run(name: str, *overrides: str, stop: int | None = None) -> TrainingParts | None:
+        common = ["data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/cache", f"run_dir={name}"]
+        config = compose_config("config", [*common, *TINY, *RESUMED, "trainer.progress=false", *overrides])
+        trainer = build(config, "trainer")
+        parts = build_parts(config, torch.device("cpu"), Processes())
+        with RunFolder.create(tmp_path / name, config, trainer.resume) as folder:
+            try:
+                trainer.fit(parts, folder, Interruption() if stop is None else StopAt(stop - 1))
+            except Interrupted:
+                return None
+        return parts
+
+    return run
+
+
+def rows(path: Path, without: str) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return [{key: value for key, value in row.items() if key != without} for row in csv.DictReader(file)]
+
+
+def assert_same(first: Path, second: Path) -> None:
+    """Bit for bit: everything in the checkpoints but times, and every row of both tables but times."""
+
+    def compare(a: object, b: object, key: str) -> None:
+        if isinstance(a, torch.Tensor):
+            assert torch.equal(a, b), key
+        elif isinstance(a, dict):
+            assert set(a) == set(b), key
+            for name in a:
+                compare(a[name], b[name], f"{key}.{name}")
+        elif isinstance(a, list | tuple):
+            assert len(a) == len(b), key
+            for i, pair in enumerate(zip(a, b, strict=True)):
+                compare(*pair, f"{key}.{i}")
+        elif key != ".progress.seconds":
+            assert a == b, key
+
+    for name in ("last.pt", "best.pt"):
+        states = [checkpoint.load(path / "checkpoints" / name, torch.device("cpu")) for path in (first, second)]
+        compare(*states, "")
+    assert rows(first / "steps.csv", "train/seconds") == rows(second / "steps.csv", "train/seconds")
+    assert rows(first / "epochs.csv", "seconds") == rows(second / "epochs.csv", "seconds")

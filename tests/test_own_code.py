@@ -13,8 +13,8 @@ from conftest import ROOT, run_program
 from separation.app.settings import compose_config
 from separation.errors import InputError
 from separation.model.features import Mixture, Stft
+from separation.model.joint_batch_norm import JointBatchNorm
 from separation.model.losses import MaskInferenceLoss, WaveformLoss
-from separation.model.networks import JointBatchNorm
 from separation.model.outputs import output
 from separation.model.separators import MaskSeparator, WaveformSeparator
 from separation.runs.untrusted_files import check_targets

@@ -1,6 +1,5 @@
 """A run that was interrupted goes on as if it had not been."""
 
-import csv
 import math
 import os
 import pty
@@ -17,10 +16,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, run_program
+from conftest import ROOT, TINY, assert_same, rows, run_program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from separation.app.assembly import build, build_parts
 from separation.app.command import _resuming
 from separation.app.settings import compose_config
 from separation.errors import InputError
@@ -28,73 +26,8 @@ from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
 from separation.training.attached_step import AttachedStep
 from separation.training.counters import Progress
-from separation.training.interruption import Interrupted, Interruption
-from separation.training.processes import Processes
 from separation.training.resume import capture, restore
-from separation.training.step import TrainingParts, on_host, train_step
-
-SETTINGS = ["model.num_layers=2", "model.dropout=0.3", "data.num_train=6", "trainer.max_steps=8"]
-"""Three steps an epoch, so that the run ends within one."""
-
-
-class StopAt(Interruption):
-    """A signal that comes after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def asked(self) -> int:
-        self.left -= 1  # asked once a step
-        return signal.SIGTERM if self.left < 0 else 0
-
-
-@pytest.fixture
-def fit(speech_folder, tmp_path):
-    """Trains into a folder, in this process; returns its parts, or None where it was interrupted."""
-
-    def run(name: str, *overrides: str, stop: int | None = None) -> TrainingParts | None:
-        common = ["data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/cache", f"run_dir={name}"]
-        config = compose_config("config", [*common, *TINY, *SETTINGS, "trainer.progress=false", *overrides])
-        trainer = build(config, "trainer")
-        parts = build_parts(config, torch.device("cpu"), Processes())
-        with RunFolder.create(tmp_path / name, config, trainer.resume) as folder:
-            try:
-                trainer.fit(parts, folder, Interruption() if stop is None else StopAt(stop - 1))
-            except Interrupted:
-                return None
-        return parts
-
-    return run
-
-
-def rows(path: Path, without: str) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return [{key: value for key, value in row.items() if key != without} for row in csv.DictReader(file)]
-
-
-def assert_same(first: Path, second: Path) -> None:
-    """Bit for bit: everything in the checkpoints but times, and every row of both tables but times."""
-
-    def compare(a: object, b: object, key: str) -> None:
-        if isinstance(a, torch.Tensor):
-            assert torch.equal(a, b), key
-        elif isinstance(a, dict):
-            assert set(a) == set(b), key
-            for name in a:
-                compare(a[name], b[name], f"{key}.{name}")
-        elif isinstance(a, list | tuple):
-            assert len(a) == len(b), key
-            for i, pair in enumerate(zip(a, b, strict=True)):
-                compare(*pair, f"{key}.{i}")
-        elif key != ".progress.seconds":
-            assert a == b, key
-
-    for name in ("last.pt", "best.pt"):
-        states = [checkpoint.load(path / "checkpoints" / name, torch.device("cpu")) for path in (first, second)]
-        compare(*states, "")
-    assert rows(first / "steps.csv", "train/seconds") == rows(second / "steps.csv", "train/seconds")
-    assert rows(first / "epochs.csv", "seconds") == rows(second / "epochs.csv", "seconds")
+from separation.training.step import on_host, train_step
 
 
 def test_a_run_stopped_after_any_step_goes_on_bit_for_bit(fit, tmp_path):

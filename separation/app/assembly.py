@@ -8,6 +8,8 @@ import torch
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from separation.data.corpora.corpus import TEST, TEST_UNKNOWN, TRAIN, VALID, Corpus
 from separation.data.drawn_mixtures import DrawnMixtures
@@ -21,6 +23,7 @@ from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
 from separation.training.devices import Precision, allow_tf32, pick_device
 from separation.training.processes import Processes
+from separation.training.schedules import Schedule
 from separation.training.step import TrainingParts
 
 
@@ -118,10 +121,11 @@ def build_loss(config: DictConfig) -> Loss:
 
 def build_parts(config: DictConfig, device: torch.device, processes: Processes) -> TrainingParts:
     """What a training run holds, with the initial values of its seed."""
-    if processes.count > config.trainer.batch_size:
+    needed = processes.count * config.trainer.accumulate
+    if needed > config.trainer.batch_size:
         raise InputError(
-            f"trainer.batch_size={config.trainer.batch_size}: each of the {processes.count} processes needs an excerpt;"
-            f" take {processes.count} or more"
+            f"trainer.batch_size={config.trainer.batch_size}: each of the {processes.count} processes needs an excerpt"
+            f" for each of its parts (trainer.accumulate={config.trainer.accumulate}); take {needed} or more"
         )
     # What is quick to build goes first: a wrong setting is told before a corpus is read.
     loss, separator, stft = build_loss(config), build(config, "model.separator"), build(config, "stft")
@@ -133,12 +137,16 @@ def build_parts(config: DictConfig, device: torch.device, processes: Processes) 
             f"optimizer._target_={config.optimizer._target_}: doesn't take steps from given gradients; see"
             " torch.optim for one that does, such as torch.optim.Adam"
         )
+    schedule = build_schedule(config, optimizer)
+    averaged = None
+    if config.trainer.ema is not None:
+        averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.trainer.ema), use_buffers=True)
     if processes.rank:  # every process has the same network, but its own dropout
         torch.manual_seed(config.seed + processes.rank * 2**40)
     clipper = build(config, "clip")
     clipper.attached_to(optimizer)
     return TrainingParts(
-        replica=processes.wrap(network),
+        replica=processes.wrap(network, config.trainer.accumulate),
         network=network,
         loss=loss,
         clipper=clipper,
@@ -149,7 +157,22 @@ def build_parts(config: DictConfig, device: torch.device, processes: Processes) 
         device=device,
         precision=Precision(config.trainer.precision, device),
         processes=processes,
+        num_parts=config.trainer.accumulate,
+        schedule=schedule,
+        averaged=averaged,
     )
+
+
+def build_schedule(config: DictConfig, optimizer: torch.optim.Optimizer) -> Schedule:
+    """What changes the optimizer's learning rate."""
+    if not config.scheduler:
+        return Schedule()
+    scheduler = build(config, "scheduler", optimizer=optimizer)
+    if not isinstance(scheduler, LRScheduler):
+        raise InputError(
+            f"scheduler._target_={config.scheduler._target_}: is none; see torch.optim.lr_scheduler.LRScheduler"
+        )
+    return Schedule(scheduler)
 
 
 def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +92,14 @@ class Batch(NamedTuple):
         """The batch on a device, without waiting for it to arrive."""
         noise = None if self.noise is None else self.noise.to(device, non_blocking=True)
         return self._replace(sources=self.sources.to(device, non_blocking=True), noise=noise)
+
+    def split(self, count: int) -> "list[Batch]":
+        """The batch in so many parts, as many mixtures in each as in any other, but for one."""
+        sizes = [len(part) for part in torch.arange(len(self.names)).tensor_split(count)]
+        noises = [None] * count if self.noise is None else self.noise.split(sizes)
+        names = [self.names[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
+        parts = zip(self.sources.split(sizes), self.num_samples.split(sizes), names, noises, strict=True)
+        return [Batch(*part) for part in parts]
 
     def pinned(self) -> "Batch":
         """The batch in memory from which a GPU reads while the host goes on."""

@@ -28,9 +28,12 @@ MOVED_KEYS = {
 """None: the setting is gone, and changed no number."""
 
 RENAMED_ARGUMENTS = {"gradclip.autoclip_on_device.AutoClipOnDevice": {"capacity": "window"}}
-NEW_ARGUMENTS: dict[str, dict[str, int]] = {
+NEW_ARGUMENTS: dict[str, dict[str, int | str | None]] = {
     "gradclip.autoclip.AutoClip": {"warmup": 0},
     "gradclip.autoclip_on_device.AutoClipOnDevice": {"capturable": True},
+    "separation.training.trainer.Trainer": {"monitor": "loss", "patience": None, "accumulate": 1, "ema": None},
+    "torch.optim.Adam": {"weight_decay": 0},
+    "torch.optim.SGD": {"weight_decay": 0},
 }
 """Arguments that a class hadn't then, with what it did."""
 
@@ -44,6 +47,7 @@ def use_todays_names(config: DictConfig) -> None:
                 value = config[group].pop(key)
                 if new is not None:
                     config[new] = value
+        config.setdefault("scheduler", {})
         _rename_targets(config)
 
 

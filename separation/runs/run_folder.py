@@ -19,7 +19,7 @@ MAY_CHANGE = (
     *("data.root", "data.metadata", "data.store"),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
     *("trainer.num_scored", "trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
-    *("trainer.store_on_device", "trainer.cuda_graph", "trainer.dynamics_steps"),
+    *("trainer.patience", "trainer.store_on_device", "trainer.cuda_graph", "trainer.dynamics_steps"),
 )
 """Settings that may be others when a run is resumed: with them it still takes the same steps."""
 
@@ -50,7 +50,8 @@ class RunFolder:
 
     Attributes:
         config: the run's settings, resolved (YAML).
-        best, last: checkpoints: the lowest validation loss, the last epoch.
+        best, last: checkpoints: the best validation, the last epoch.
+        averaged: weights alone: the best validation of the moving average (`trainer.ema`), if one was taken.
         steps, epochs: a row per optimizer step, a row per epoch (CSV).
         dynamics: step size and smoothness of some steps, if asked for (CSV).
         scores: a row per mixture and source of the test splits (CSV).
@@ -62,6 +63,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.best = path / "checkpoints" / "best.pt"
         self.last = path / "checkpoints" / "last.pt"
+        self.averaged = path / "checkpoints" / "averaged.pt"
         self.steps = path / "steps.csv"
         self.epochs = path / "epochs.csv"
         self.dynamics = path / "dynamics.csv"

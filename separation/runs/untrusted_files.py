@@ -25,13 +25,13 @@ from torch import nn
 
 from separation.errors import InputError
 
-GROUPS = ("data", "model", "clip", "optimizer", "trainer", "evaluation", "mixing", "stft")
+GROUPS = ("data", "model", "clip", "optimizer", "scheduler", "trainer", "evaluation", "mixing", "stft")
 VALUES = (
     *("seed", "device", "threads", "run_dir", "experiment", "choices", "overrides"),
     *("loss_scale", "magnitude_scale"),
 )
 """The keys of a run's settings."""
-ALLOWED_TARGETS = {
+ALLOWED_TARGETS: dict[str, str | tuple[str, ...]] = {
     "data": "separation.data.corpora.",
     "mixing": "separation.data.mixtures.Mixing",
     "stft": "separation.model.features.Stft",
@@ -39,12 +39,13 @@ ALLOWED_TARGETS = {
     "model.loss": "separation.model.losses.",
     "model.separator": "separation.model.separators.",
     "clip": "gradclip.",
-    "optimizer": "torch.optim.",
+    "optimizer": ("torch.optim.", "separation.training.muon."),
+    "scheduler": "separation.training.schedules.",
     "trainer": "separation.training.trainer.Trainer",
     "evaluation": "separation.evaluation.evaluator.EvaluationSettings",
 }
 """What the settings under each key may build."""
-OWN = ("data", "model.network", "model.loss", "model.separator", "clip", "optimizer")
+OWN = ("data", "model.network", "model.loss", "model.separator", "clip", "optimizer", "scheduler")
 """Keys under which a class may be the user's own."""
 CHAIN = "gradclip.chain.Chain"
 LARGEST_CONFIG = 1_000_000
@@ -89,7 +90,7 @@ def check_targets(config: DictConfig, allow: object = ()) -> None:
     packages = _packages(allow)
     for key, prefix in ALLOWED_TARGETS.items():
         node = OmegaConf.select(config, key)
-        if isinstance(node, DictConfig):
+        if isinstance(node, DictConfig) and node:  # scheduler=none is empty
             _check_target(OmegaConf.to_container(node, resolve=True), key, prefix, packages)
 
 
@@ -104,7 +105,7 @@ def _packages(allow: object) -> list[str]:
     return packages
 
 
-def _check_target(node: Any, key: str, prefix: str, packages: list[str]) -> None:
+def _check_target(node: Any, key: str, prefix: str | tuple[str, ...], packages: list[str]) -> None:
     """As `check_targets`, for plain settings; a chain of clippers has members of its own kind."""
     target = str(node.pop("_target_", None))
     package = target.partition(".")[0]
@@ -116,7 +117,7 @@ def _check_target(node: Any, key: str, prefix: str, packages: list[str]) -> None
             hint = "; this version has no such name: it may come from another version than 0.1 and 0.2"
         elif key in OWN:
             hint = f"; a class of your own needs allow=[{package}] on the command line"
-        raise InputError(f"{key}._target_={target}: expected a choice of {prefix}; see conf/{hint}")
+        raise InputError(f"{key}._target_={target}: expected a choice of {_in_words(prefix)}; see conf/{hint}")
     if target == CHAIN and isinstance(node.get("clippers"), dict):
         for name, member in node.pop("clippers").items():
             if not isinstance(member, dict):
@@ -126,10 +127,14 @@ def _check_target(node: Any, key: str, prefix: str, packages: list[str]) -> None
         raise InputError(f"{key}: keys with underscores at both ends, such as _args_, are not allowed below it")
 
 
+def _in_words(prefix: str | tuple[str, ...]) -> str:
+    return prefix if isinstance(prefix, str) else " or ".join(prefix)
+
+
 def _check_own(key: str, target: str, package: str) -> None:
     """Raises InputError unless a name leads to a class or function of an allowed package, not to what it imports."""
     if key.partition(".clippers.")[0] not in OWN:
-        raise InputError(f"{key}._target_={target}: expected a choice of {ALLOWED_TARGETS[key]}; see conf/")
+        raise InputError(f"{key}._target_={target}: expected a choice of {_in_words(ALLOWED_TARGETS[key])}; see conf/")
     try:
         thing = get_object(target)
     except Exception as error:  # whatever importing somebody's module raises
@@ -148,7 +153,7 @@ def _check_own(key: str, target: str, package: str) -> None:
         raise InputError(f"{key}._target_={target}: expected a class or function that {package} defines")
 
 
-def _is_allowed(target: str, prefix: str) -> bool:
+def _is_allowed(target: str, prefix: str | tuple[str, ...]) -> bool:
     """Whether a name leads to a class that a module with this prefix defines itself; under `model.network`, to a
     network's or to a function whose annotation says that it returns one."""
     if not target.startswith(prefix):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gradclip import ClipResult
 from separation.data.mixtures import Batch
-from separation.training.step import TrainingParts, batch_loss, finite_or_nan, nonfinite_as_input_error, restore_buffers
+from separation.training.step import TrainingParts, backward, nonfinite_as_input_error, restore_buffers
 
 
 def needs_attachment(parts: TrainingParts) -> bool:
@@ -34,8 +34,7 @@ class AttachedStep:
         parts, scaler, optimizer = self.parts, self.parts.precision.scaler, self.parts.optimizer
         buffers = [buffer.clone() for buffer in parts.network.buffers()]
         optimizer.zero_grad()
-        loss = self.weight * batch_loss(parts, parts.replica or parts.network, batch)
-        scaler.scale(finite_or_nan(loss)).backward()
+        loss = backward(parts, batch, self.weight, scaler.scale)
         if scaler.is_enabled() and not getattr(optimizer, "_step_supports_amp_scaling", False):
             scaler.unscale_(optimizer)
         self.attachment.result = None
@@ -47,4 +46,4 @@ class AttachedStep:
         clip = self.attachment.result or ClipResult(math.nan, math.nan, should_step=False)
         if clip.raw.should_step is not True:
             restore_buffers(parts.network, buffers, clip.raw.should_step)
-        return loss.detach(), clip
+        return loss, clip

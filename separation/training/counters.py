@@ -17,7 +17,11 @@ class Progress:
     validated: int = 0
     """The step of the last validation."""
     best_loss: float = math.inf
-    """The lowest validation loss so far."""
+    """The lowest validation loss so far; of `trainer.monitor=si_sdr` the highest SI-SDR, with a minus."""
+    best_averaged_loss: float = math.inf
+    """The same of the averaged weights."""
+    stale_epochs: int = 0
+    """How many epochs in a row were no better."""
     seconds: float = 0.0
     """Time in training, over all starts."""
     loss_sum: float = 0.0
@@ -67,6 +71,8 @@ class Progress:
             InputError: it is something else.
         """
         kinds = {entry.name: type(getattr(cls(), entry.name)) for entry in fields(cls)}
+        if isinstance(state, dict):
+            state = {"best_averaged_loss": math.inf, "stale_epochs": 0, **state}  # earlier versions counted neither
         if not isinstance(state, dict) or {name: type(value) for name, value in state.items()} != kinds:
             raise InputError("the counters of its training run are missing or damaged")
         progress = cls(**state)
@@ -78,6 +84,7 @@ class Progress:
             and 0 <= progress.seconds < math.inf
             and math.isfinite(progress.loss_sum)
             and progress.best_loss > -math.inf
+            and progress.best_averaged_loss > -math.inf
             and all(type(name) is str for name in progress.faults)
         )
         if not sound:

@@ -7,7 +7,7 @@ every function here does nothing.
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -62,15 +62,24 @@ class Processes:
         """Until every process is here."""
         self.gather(None)
 
-    def wrap(self, network: nn.Module) -> nn.Module:
+    def wrap(self, network: nn.Module, num_parts: int = 1) -> nn.Module:
         """The network as a training step calls it: averages gradients over the processes, and normalises by the whole
-        batch. The network itself goes on to hold the parameters."""
+        batch. The network itself goes on to hold the parameters.
+
+        Args:
+            num_parts: a step's batch comes in so many parts.
+        """
+        if self.count > 1 or num_parts > 1:
+            normalise_jointly(network)
         if self.count == 1:
             return network
-        normalise_jointly(network)
         with warnings.catch_warnings():  # its new name is unknown to older torch
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(network, broadcast_buffers=False)
+
+    def summed_later(self, network: nn.Module) -> AbstractContextManager[None]:
+        """Inside, a backward pass leaves each process its own gradients; the next one outside sums both."""
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager

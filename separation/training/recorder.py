@@ -34,8 +34,10 @@ EPOCH_COLUMNS = (
     "valid/si_sdr",
     "train/clipped_fraction",
     "train/skipped_steps",
+    "train/learning_rate",
     "seconds",
 )
+AVERAGED_COLUMNS = ("valid/averaged_loss", "valid/averaged_si_sdr")
 
 
 class MetricsLog:
@@ -150,11 +152,14 @@ class Recorder:
         step, validated: of the checkpoint from which the run goes on; 0: it begins.
         total: steps of the whole run.
         progress: show a progress bar.
+        averaged: epochs have columns of the averaged weights.
     """
 
-    def __init__(self, folder: RunFolder, step: int, validated: int, total: int, progress: bool) -> None:
+    def __init__(
+        self, folder: RunFolder, step: int, validated: int, total: int, progress: bool, averaged: bool = False
+    ) -> None:
         self._steps = MetricsLog(folder.steps, STEP_COLUMNS, step)
-        self._epochs = MetricsLog(folder.epochs, EPOCH_COLUMNS, validated)
+        self._epochs = MetricsLog(folder.epochs, EPOCH_COLUMNS + (AVERAGED_COLUMNS if averaged else ()), validated)
         self._events = Events(folder.tensorboard, step)
         self._bar = tqdm(total=total, initial=step, unit="step", disable=None if progress else True)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from separation.errors import InputError
 from separation.runs import checkpoint
@@ -22,10 +23,22 @@ def capture(parts: TrainingParts, progress: Progress) -> dict[str, Any]:
         "network": parts.network.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
         "clipper": parts.clipper.state_dict(),
+        "schedule": parts.schedule.state_dict(),
+        "averaged": {} if parts.averaged is None else averaged_weights(parts.averaged),
         "loss_scale": parts.precision.scaler.state_dict(),
         "data": parts.data.digest(),
         "random": parts.processes.gather(random_states(parts.device)),  # dropout's
     }
+
+
+def averaged_weights(averaged: AveragedModel) -> dict[str, Any]:
+    """The network with averaged weights, as `averaged.pt` has it, and how many steps' weights these are of."""
+    return {"network": averaged.module.state_dict(), "count": int(averaged.n_averaged)}
+
+
+def averaged_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Of what `capture` gave the averaged network, for a checkpoint of its own."""
+    return {"network": state["averaged"]["network"], "data": state["data"]}
 
 
 def restore(parts: TrainingParts, path: Path) -> Progress:
@@ -43,9 +56,16 @@ def restore(parts: TrainingParts, path: Path) -> Progress:
     try:
         progress = Progress.from_state(state["progress"])
         _check_optimizer(state["optimizer"], parts.optimizer, progress)
+        if parts.averaged is not None:
+            _check_averaged(path, state["averaged"], parts.averaged, progress)
         _check_loss_scale(state["loss_scale"], parts.precision.scaler.state_dict())
         _check_random(state["random"], parts.device)
+        parts.schedule.check_state(state.get("schedule", {}))  # which earlier versions hadn't
         parts.clipper.load_state_dict(state["clipper"])  # checks all of it before it changes anything
+        parts.schedule.load_state_dict(state.get("schedule", {}))
+        if parts.averaged is not None:
+            parts.averaged.module.load_state_dict(state["averaged"]["network"])
+            parts.averaged.n_averaged.fill_(state["averaged"]["count"])
         parts.network.load_state_dict(state["network"])
         parts.optimizer.load_state_dict(state["optimizer"])
         parts.precision.scaler.load_state_dict(state["loss_scale"])
@@ -66,7 +86,10 @@ def _check_optimizer(state: Any, optimizer: torch.optim.Optimizer, progress: Pro
     if len(state["param_groups"]) != len(ours):
         raise ValueError(f"optimizer: expected {len(ours)} groups of parameters")
     for group, expected in zip(state["param_groups"], ours, strict=True):
-        for name in expected:
+        rate = group["lr"]
+        if not math.isfinite(rate) or rate < 0:
+            raise ValueError(f"optimizer: lr is {rate!r}")
+        for name in expected.keys() - ({"lr"} if "initial_lr" in expected else set()):  # which a schedule changes
             same = group[name] == expected[name] or name == "capturable"  # which a captured step sets
             if type(group[name]) is not type(expected[name]) or not same:
                 raise ValueError(f"optimizer: {name} is {group[name]!r}, the settings say {expected[name]!r}")
@@ -104,6 +127,14 @@ def _probe(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     probe = kind(entries, **{name: value for name, value in optimizer.defaults.items() if name in arguments})
     probe.step()
     return probe
+
+
+def _check_averaged(path: Path, state: Any, averaged: AveragedModel, progress: Progress) -> None:
+    """Raises ValueError (or KeyError, TypeError) unless a state is the network's weights averaged over that many
+    steps."""
+    checkpoint.check_network(path, state["network"], averaged.module)
+    if type(state["count"]) is not int or state["count"] != progress.step:
+        raise ValueError(f"averaged: of {state['count']!r} steps after {progress.step}")
 
 
 def _check_loss_scale(state: Any, expected: dict[str, Any]) -> None:

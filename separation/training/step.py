@@ -1,20 +1,24 @@
 """One optimizer step: features, network, loss, gradients, clipping; and what is held for it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from gradclip import Clipper, ClipResult, NonFiniteGradientError
 from separation.data.mixtures import Batch, Data
 from separation.errors import InputError
 from separation.model.features import Features, Stft, features
+from separation.model.joint_batch_norm import normalised_as_one
 from separation.model.separators import Separator
 from separation.training.devices import Precision
 from separation.training.processes import Processes
+from separation.training.schedules import Schedule
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class TrainingParts:
     processes: Processes = field(default_factory=Processes)
     replica: nn.Module | None = None
     """The network as a step calls it (see `Processes.wrap`); None: the network itself."""
+    num_parts: int = 1
+    """A batch is processed in so many parts, one after another."""
+    schedule: Schedule = field(default_factory=Schedule)
+    averaged: AveragedModel | None = None
+    """The network with the moving average of its weights, if one is taken."""
 
 
 def train_step(parts: TrainingParts, batch: Batch, weight: float = 1.0) -> tuple[Tensor, ClipResult]:
@@ -51,8 +60,7 @@ def train_step(parts: TrainingParts, batch: Batch, weight: float = 1.0) -> tuple
     """
     buffers = [buffer.clone() for buffer in parts.network.buffers()]
     parts.optimizer.zero_grad()
-    loss = weight * batch_loss(parts, parts.replica or parts.network, batch)
-    finite_or_nan(loss).backward()
+    loss = backward(parts, batch, weight)
     parts.clipper.observe_loss(loss)
     with nonfinite_as_input_error(loss):
         clip = parts.clipper.clip_(parts.network.named_parameters())  # the paper's Algorithm 1
@@ -60,7 +68,38 @@ def train_step(parts: TrainingParts, batch: Batch, weight: float = 1.0) -> tuple
         parts.optimizer.step()
     else:
         restore_buffers(parts.network, buffers)
-    return loss.detach(), clip
+    return loss, clip
+
+
+def backward(
+    parts: TrainingParts, batch: Batch, weight: float, scale: Callable[[Tensor], Tensor] = lambda loss: loss
+) -> Tensor:
+    """Adds the gradients of a batch's loss to the network's.
+
+    In several parts (`trainer.accumulate`) they are those of the whole batch, whose loss is a mean over mixtures, in
+    less memory.
+
+    Args:
+        batch, weight: see `train_step`.
+        scale: a loss to what is differentiated.
+
+    Returns:
+        The loss, times the weight, without its graph.
+    """
+    network = parts.replica or parts.network
+    if parts.num_parts == 1:
+        loss = weight * batch_loss(parts, network, batch)
+        scale(finite_or_nan(loss)).backward()
+        return loss.detach()
+    pieces = batch.split(parts.num_parts)
+    losses = []
+    with normalised_as_one(parts.network, [partial(outputs, parts, parts.network, piece) for piece in pieces]):
+        for number, piece in enumerate(pieces, start=1):
+            with parts.processes.summed_later(network) if number < len(pieces) else nullcontext():
+                loss = weight * len(piece.names) / len(batch.names) * batch_loss(parts, network, piece)
+                scale(finite_or_nan(loss)).backward()
+            losses.append(loss.detach())
+    return torch.stack(losses).sum()
 
 
 def finite_or_nan(loss: Tensor) -> Tensor:
@@ -68,11 +107,16 @@ def finite_or_nan(loss: Tensor) -> Tensor:
     return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
 
 
-def batch_loss(parts: TrainingParts, network: nn.Module, batch: Batch) -> Tensor:
-    """The loss of one batch, a scalar."""
+def outputs(parts: TrainingParts, network: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], Features]:
+    """What a network returns of one batch, and its features."""
     batch = batch.to(parts.device)
     feats = features(batch.sources, parts.stft, batch.noise)
-    loss = parts.loss(parts.precision(network, feats.mixture), feats)
+    return parts.precision(network, feats.mixture), feats
+
+
+def batch_loss(parts: TrainingParts, network: nn.Module, batch: Batch) -> Tensor:
+    """The loss of one batch, a scalar."""
+    loss = parts.loss(*outputs(parts, network, batch))
     if loss.ndim:
         raise InputError(
             f"model.loss: returns a tensor of shape {tuple(loss.shape)}; expected a scalar, the batch's mean"

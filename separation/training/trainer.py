@@ -4,7 +4,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from functools import partial
 from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradclip import ClipResult
 from separation.data.mixtures import Batch
-from separation.errors import InputError, check_count, check_flag, check_number
+from separation.errors import InputError, check_choice, check_count, check_flag, check_number
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
 from separation.training.attached_step import AttachedStep, needs_attachment
@@ -25,12 +25,13 @@ from separation.training.cuda_graph import GraphedStep
 from separation.training.dynamics_recorder import RecordedSteps
 from separation.training.interruption import Interrupted, Interruption
 from separation.training.recorder import Recorder
-from separation.training.resume import capture, restore
+from separation.training.resume import averaged_state, capture, restore
 from separation.training.step import TrainingParts, on_host, train_step
 from separation.training.validation import Validation
 
 log = logging.getLogger(__name__)
 NAMED_MIXTURES = 10
+MONITORS = ("loss", "si_sdr")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Trainer:
         log_steps: losses and norms are read from the device and written every so many steps.
         dynamics_steps: step size and local smoothness are recorded every so many steps (see `RecordedSteps`); or null.
         max_skipped: so many steps in a row whose loss or gradients are NaN or infinite end the run.
+        monitor: which validation is best: the lowest `loss` or the highest `si_sdr`; for best.pt, patience, plateaus.
+        patience: the run ends after so many epochs without a better one; or null.
+        accumulate: a batch is processed in so many parts, one after another: the same step in less memory.
+        ema: decay, per step, of the moving average of the weights that is validated and saved beside them; or null.
         resume: go on with the run that the folder holds, if there is one.
         checkpoint_steps, checkpoint_minutes: write a checkpoint at least so often (and after every epoch); or null.
         progress: show a progress bar.
@@ -68,6 +73,10 @@ class Trainer:
     log_steps: int
     dynamics_steps: int | None
     max_skipped: int
+    monitor: str
+    patience: int | None
+    accumulate: int
+    ema: float | None
     resume: bool
     checkpoint_steps: int | None
     checkpoint_minutes: float | None
@@ -76,7 +85,7 @@ class Trainer:
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_epochs is None:
             raise InputError("trainer.max_steps, trainer.max_epochs: give at least one of them")
-        for key in ("max_steps", "max_epochs", "dynamics_steps", "checkpoint_steps"):
+        for key in ("max_steps", "max_epochs", "dynamics_steps", "checkpoint_steps", "patience"):
             if getattr(self, key) is not None:
                 check_count(f"trainer.{key}", getattr(self, key))
         if self.checkpoint_minutes is not None:
@@ -86,6 +95,12 @@ class Trainer:
         check_count("trainer.num_scored", self.num_scored, minimum=0)
         check_count("trainer.log_steps", self.log_steps)
         check_count("trainer.max_skipped", self.max_skipped)
+        check_choice("trainer.monitor", self.monitor, MONITORS)
+        if self.monitor == "si_sdr" and self.num_scored == 0:
+            raise InputError("trainer.monitor=si_sdr: trainer.num_scored=0 takes none; give the number of mixtures")
+        check_count("trainer.accumulate", self.accumulate, maximum=self.batch_size)
+        if self.ema is not None:
+            check_number("trainer.ema", self.ema, 0, 1 - 1e-9)
         for key in ("store_on_device", "cuda_graph", "resume", "progress"):
             check_flag(f"trainer.{key}", getattr(self, key))
 
@@ -108,11 +123,12 @@ class Trainer:
             parts.data.train.store.to_device(parts.device)
         progress = restore(parts, folder.last) if self.resume and folder.last.is_file() else Progress()
         run = _Run(self, parts, folder, progress)
-        if progress.validated >= run.total:
+        if progress.validated >= run.total or run.has_stopped_early():
             return False
         run.reopen_epoch()
         if parts.processes.is_main:
-            run.recorder = Recorder(folder, progress.step, progress.validated, run.total, self.progress)
+            averaged = self.ema is not None
+            run.recorder = Recorder(folder, progress.step, progress.validated, run.total, self.progress, averaged)
             folder.summary.unlink(missing_ok=True)  # until the longer run is scored, there is none
         with closing(run.recorder) if run.recorder else nullcontext(), interruption.deferred():
             run.train(interruption)
@@ -154,7 +170,7 @@ class _Run:
             while True:
                 if self._is_epochs_end() and progress.validated < progress.step:
                     self._end_epoch()
-                if progress.step >= self.total:
+                if progress.step >= self.total or self.has_stopped_early():
                     return
                 number, due = self._steps(batches, interruption)
                 if number or (due and not progress.faulty_steps):  # a good one stays while faults last
@@ -164,6 +180,11 @@ class _Run:
 
     def _is_epochs_end(self) -> bool:
         return self.progress.step % self.steps_per_epoch == 0 or self.progress.step == self.total
+
+    def has_stopped_early(self) -> bool:
+        """Whether validation hasn't got better for too long."""
+        patience = self.settings.patience
+        return patience is not None and self.progress.stale_epochs >= patience
 
     def _steps_to_reading(self) -> int:
         """How many steps are taken before the host reads of them: up to the next thing to do."""
@@ -175,7 +196,7 @@ class _Run:
         """Takes steps, then reads their losses and norms, counts and records them. Returns the signal that asks for an
         end, if any, and whether it is time for a checkpoint: the same in all processes."""
         began = time.perf_counter()
-        taken = [(*self.take(batch), batch.names) for batch in islice(batches, self._steps_to_reading())]
+        taken = [(*self._step(batch), batch.names) for batch in islice(batches, self._steps_to_reading())]
         losses = torch.stack([loss for loss, _, _ in taken]).double().cpu() / self.parts.processes.count
         asked = torch.tensor([interruption.asked() > 0, self._is_due(self.progress.step + len(taken))])
         *values, stop, due = self.parts.processes.sum(torch.cat([losses, asked.double()])).tolist()
@@ -202,6 +223,14 @@ class _Run:
                 self._report_fault(value, clip.grad_norm)
         return (interruption.number or signal.SIGTERM) if stop else 0, due > 0
 
+    def _step(self, batch: Batch) -> tuple[Tensor, ClipResult]:
+        """An optimizer step, and what follows each."""
+        taken = self.take(batch)
+        self.parts.schedule.after_step()
+        if self.parts.averaged is not None:
+            self.parts.averaged.update_parameters(self.parts.network)
+        return taken
+
     def _is_due(self, step: int) -> bool:
         """Whether this process, if it is the main one, wants a checkpoint after a step."""
         steps, minutes = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
@@ -224,39 +253,75 @@ class _Run:
 
     def _end_epoch(self) -> None:
         """Validates and writes the checkpoints."""
-        progress = self.progress
+        progress, parts = self.progress, self.parts
         is_whole = progress.step % self.steps_per_epoch == 0
         num_steps = self.steps_per_epoch if is_whole else progress.step % self.steps_per_epoch
-        loss = self.validation.loss(self.parts.network)
         row: dict[str, float] = {"epoch": -(-progress.step // self.steps_per_epoch), "step": progress.step}
-        row |= {**progress.epoch_row(num_steps), "valid/loss": loss}
-        row["valid/si_sdr"] = self.validation.si_sdr(self.parts.network) if math.isfinite(loss) else math.nan
+        row |= {**progress.epoch_row(num_steps), "train/learning_rate": float(parts.optimizer.param_groups[0]["lr"])}
+        row |= self._validate(parts.network, "valid/")
+        if parts.averaged is not None:
+            row |= self._validate(parts.averaged.module, "valid/averaged_")
         row["seconds"] = time.perf_counter() - self.start
         if self.recorder:
             self.recorder.epoch(row)
-        if not math.isfinite(loss):
-            if self.recorder:
-                self.recorder.sync()
-            raise InputError(
-                f"optimizer.lr: training diverged in epoch {row['epoch']} (validation loss {loss}); lower it, or try"
-                " clip=autoclip"
-            )
+        self._check_validation(row)
+        loss, averaged_loss = self._monitored(row, "valid/"), self._monitored(row, "valid/averaged_")
+        is_best, is_best_average = loss < progress.best_loss, averaged_loss < progress.best_averaged_loss
+        progress.best_loss = loss if is_best else progress.best_loss
+        progress.best_averaged_loss = averaged_loss if is_best_average else progress.best_averaged_loss
         if is_whole:
             progress.begin_epoch()
+            progress.stale_epochs = 0 if is_best or is_best_average else progress.stale_epochs + 1
+            parts.schedule.after_epoch(loss)
         progress.validated = progress.step
-        is_best = loss < progress.best_loss
-        progress.best_loss = min(loss, progress.best_loss)
-        self._save(is_best)
+        self._save(is_best, is_best_average)
         log.info("%s: %s", self.folder.path.name, _describe(row))
+        if self.has_stopped_early():
+            log.info(
+                "trainer.patience=%d: ends at step %d of %d, after as many epochs without a better validation",
+                *(self.settings.patience, progress.step, self.total),
+            )
 
-    def _save(self, is_best: bool = False) -> None:
-        """Writes `last.pt`, after the rows up to it, and `best.pt` if it is the best."""
+    def _validate(self, network: nn.Module, prefix: str) -> dict[str, float]:
+        loss = self.validation.loss(network)
+        return {
+            f"{prefix}loss": loss,
+            f"{prefix}si_sdr": self.validation.si_sdr(network) if math.isfinite(loss) else math.nan,
+        }
+
+    def _monitored(self, row: Mapping[str, float], prefix: str) -> float:
+        """What is best where it is lowest; infinite where there is none."""
+        value = row.get(f"{prefix}{self.settings.monitor}")
+        if value is None:
+            return math.inf
+        return value if self.settings.monitor == "loss" else -value
+
+    def _check_validation(self, row: Mapping[str, float]) -> None:
+        """Raises InputError where an epoch's validation has no value to go on with."""
+        if math.isfinite(row["valid/loss"]) and not math.isnan(self._monitored(row, "valid/")):
+            return
+        if self.recorder:
+            self.recorder.sync()
+        if not math.isfinite(row["valid/loss"]):
+            raise InputError(
+                f"optimizer.lr: training diverged in epoch {row['epoch']} (validation loss {row['valid/loss']}); lower"
+                " it, or try clip=autoclip"
+            )
+        raise InputError(
+            f"trainer.monitor=si_sdr: no validation mixture could be scored in epoch {row['epoch']}; take"
+            " trainer.monitor=loss"
+        )
+
+    def _save(self, is_best: bool = False, is_best_average: bool = False) -> None:
+        """Writes `last.pt`, after the rows up to it, and `best.pt` and `averaged.pt` if they are the best."""
         self.progress.seconds = time.perf_counter() - self.start
         state = capture(self.parts, self.progress)
         if self.recorder:
             self.recorder.sync()
             if is_best:
                 checkpoint.save(self.folder.best, state)
+            if is_best_average:
+                checkpoint.save(self.folder.averaged, averaged_state(state))
             checkpoint.save(self.folder.last, state)
         self.last_saved = time.monotonic()
 
