@@ -16,7 +16,8 @@ from separation.model.features import Mixture, features
 from separation.model.networks import num_parameters
 from separation.runs.untrusted_files import check_targets
 
-CHOICES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name != "experiment"]
+CHOICES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("experiment", "logger")]
+"""Experiments are none; loggers need packages, see test_trackers.py."""
 EXTRA = {
     **{path.stem: ["data.root=x"] for path in CHOICES if path.parent.name == "data" and path.stem != "demo"},
     "csv": ["data.root=x", "data.train=x", "data.valid=x", "data.test=x"],

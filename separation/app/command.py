@@ -56,6 +56,8 @@ def sentence(error: BaseException) -> str:
             text += f" ({str(error.__cause__).strip().splitlines()[0]})"
         if any(words in text for words in ("no viable alternative", "mismatched input", "Lexer")):
             text += """; put quotes around a value with special characters, as in 'data.root="my folder"'"""
+        if "hydra/sweeper/optuna" in text or "INTERVAL_SWEEP" in text:
+            text += """; hydra/sweeper=optuna takes intervals, and pip install ".[optuna]" installs it"""
     if isinstance(error, HydraException | OmegaConfBaseException):
         text = " ".join(text.split())  # they list choices and causes a line each
     return text.strip()
