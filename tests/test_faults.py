@@ -128,6 +128,8 @@ def test_faults_in_a_row_end_the_run_and_name_the_mixtures(speech_folder, tmp_pa
 
 def test_an_optimizer_that_wants_a_closure_is_refused(speech_folder, tmp_path):
     arguments = ["data=folder", f"data.root={speech_folder}", *TINY, "optimizer._target_=torch.optim.LBFGS"]
-    result = run_program("train.py", "run_dir=run", "~optimizer.fused", "~optimizer.weight_decay", *arguments, cwd=tmp_path)
+    result = run_program(
+        "train.py", "run_dir=run", "~optimizer.fused", "~optimizer.weight_decay", *arguments, cwd=tmp_path
+    )
     assert result.returncode == 1
     assert "optimizer._target_=torch.optim.LBFGS: doesn't take steps from given gradients" in result.stderr
