@@ -24,7 +24,9 @@ def main(output: Path, overrides: list[str]) -> None:
             folder.last.parent.mkdir(parents=True)
         processes.wait()
         trainer.fit(parts, folder, Interruption())
+        assert parts.averaged is not None
         state = {"network": parts.network.state_dict(), "clipper": parts.clipper.state_dict()}
+        state["averaged"] = parts.averaged.module.state_dict()
         torch.save(state, output / f"{processes.rank}.pt")
 
 

@@ -16,8 +16,10 @@ from separation.model.features import Mixture, features
 from separation.model.networks import num_parameters
 from separation.runs.untrusted_files import check_targets
 
-CHOICES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("experiment", "logger")]
-"""Experiments are none; loggers need packages, see test_trackers.py."""
+EMPTY = (CONF / "scheduler/none.yaml",)
+APART = ("experiment", "logger")
+"""Experiments build nothing themselves; loggers need packages, and are built in test_trackers.py."""
+CHOICES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in APART and path not in EMPTY]
 EXTRA = {
     **{path.stem: ["data.root=x"] for path in CHOICES if path.parent.name == "data" and path.stem != "demo"},
     "csv": ["data.root=x", "data.train=x", "data.valid=x", "data.test=x"],
@@ -25,6 +27,7 @@ EXTRA = {
     "error_feedback": ["clip.max_norm=1", "clip.max_error_norm=2"],
     "skip_above": ["clip.max_norm=1"],
     "sgd": ["optimizer.lr=1"],
+    "step": ["scheduler.step_size=1"],
 }
 
 
@@ -41,8 +44,12 @@ def test_every_choice_builds(path: Path):
         assert build(config, "model.loss")(outputs, features(mixtures, stft)).isfinite()
         assert build(config, "model.separator").masks(outputs, Mixture(mixtures.sum(1), stft)).shape[-1] == 2
     else:
-        arguments = {"params": [torch.nn.Parameter(torch.zeros(1))]} if group == "optimizer" else {}
-        assert build(config, group, **arguments) is not None
+        parameter = torch.nn.Parameter(torch.zeros(1))
+        arguments = {
+            "optimizer": {"params": [parameter]},
+            "scheduler": {"optimizer": torch.optim.SGD([parameter], lr=1.0)},
+        }
+        assert build(config, group, **arguments.get(group, {})) is not None
 
 
 def test_the_defaults_are_the_papers_clipping_on_the_demo_corpus():

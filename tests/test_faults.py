@@ -12,6 +12,7 @@ from separation.app.settings import compose_config
 from separation.data.mixtures import Batch
 from separation.errors import InputError
 from separation.runs.run_folder import RunFolder
+from separation.training import step as step_module
 from separation.training.attached_step import AttachedStep
 from separation.training.devices import Precision
 from separation.training.interruption import Interruption
@@ -128,6 +129,15 @@ def test_faults_in_a_row_end_the_run_and_name_the_mixtures(speech_folder, tmp_pa
 
 def test_an_optimizer_that_wants_a_closure_is_refused(speech_folder, tmp_path):
     arguments = ["data=folder", f"data.root={speech_folder}", *TINY, "optimizer._target_=torch.optim.LBFGS"]
-    result = run_program("train.py", "run_dir=run", "~optimizer.fused", *arguments, cwd=tmp_path)
+    result = run_program(
+        "train.py", "run_dir=run", "~optimizer.fused", "~optimizer.weight_decay", *arguments, cwd=tmp_path
+    )
     assert result.returncode == 1
     assert "optimizer._target_=torch.optim.LBFGS: doesn't take steps from given gradients" in result.stderr
+
+
+def test_where_no_step_was_good_the_learning_rate_is_not_to_blame(fit, monkeypatch):
+    whole_loss = step_module.batch_loss
+    monkeypatch.setattr(step_module, "batch_loss", lambda *arguments: whole_loss(*arguments) * math.nan)
+    with pytest.raises(InputError, match=r"No step was good: look at the network's or the loss's code"):
+        fit("run", "trainer.max_skipped=2")

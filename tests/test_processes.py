@@ -43,13 +43,14 @@ def test_parts_cover_a_range_once():
 def test_one_two_and_four_processes_take_the_same_steps(speech_folder, tmp_path):
     settings = ["data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/cache", *TINY]
     settings += ["trainer.batch_size=6", "trainer.max_steps=200", "data.num_train=120", "trainer.progress=false"]
+    settings += ["scheduler=warmup_cosine", "scheduler.warmup_steps=9", "trainer.ema=0.9"]
+    in_parts = {2: ["trainer.accumulate=3"]}  # of three mixtures each
     losses, thresholds, states = {}, {}, {}
     for count in (1, 2, 4):
         output = tmp_path / str(count)
         output.mkdir()
-        result = torchrun(
-            count, ROOT / "tests/joint_training.py", output, *settings, f"run_dir={output}/run", cwd=tmp_path
-        )
+        arguments = [*settings, *in_parts.get(count, []), f"run_dir={output}/run"]
+        result = torchrun(count, ROOT / "tests/joint_training.py", output, *arguments, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         rows = read(output / "run/steps.csv")
         losses[count], thresholds[count] = (
@@ -61,11 +62,13 @@ def test_one_two_and_four_processes_take_the_same_steps(speech_folder, tmp_path)
         np.testing.assert_allclose(losses[count], losses[1], rtol=1e-3)
         np.testing.assert_allclose(thresholds[count], thresholds[1], rtol=1e-3)
         for state in states[count][1:]:  # the ranks agree bit for bit
-            for name, value in state["network"].items():
-                assert torch.equal(value, states[count][0]["network"][name]), name
+            for kind in ("network", "averaged"):
+                for name, value in state[kind].items():
+                    assert torch.equal(value, states[count][0][kind][name]), name
             assert str(state["clipper"]) == str(states[count][0]["clipper"])
         running = "separation_model.layers.normalization.batch_norm.running_var"
-        torch.testing.assert_close(states[count][0]["network"][running], states[1][0]["network"][running])
+        for kind in ("network", "averaged"):
+            torch.testing.assert_close(states[count][0][kind][running], states[1][0][kind][running])
 
 
 @pytest.mark.slow

@@ -218,6 +218,9 @@ def test_what_cannot_be_captured_is_named(make_parts):
         "optimizer.fused: needs true": refusal("optimizer.fused=false", *ON_DEVICE, **on_gpu),
         "trainer.precision: fp16 can't be captured, take bf16": refusal(*ON_DEVICE, **on_gpu, precision=scaled),
         "torchrun: needs a single process": refusal(*ON_DEVICE, **on_gpu, processes=Processes(0, 2)),
+        "scheduler: needs none, a captured step keeps its learning rate": refusal(
+            *ON_DEVICE, "scheduler=cosine", **on_gpu
+        ),
     }
     for problem, sentence in problems.items():
         assert sentence == f"trainer.cuda_graph=true: {problem}; or use trainer.cuda_graph=false"

@@ -391,7 +391,7 @@ def test_what_a_sweeper_minimises(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("value", "line"),
     [
-        ("0.0123456", "best trial: clip.max_norm=0.5 (validation loss 0.012346)"),
+        ("0.0123456", "best trial: clip.max_norm=0.5 (validation 0.012346, lower is better)"),
         (".inf", "best trial: none, since all"),
     ],
 )
@@ -414,7 +414,7 @@ def test_optuna_finds_what_can_be_trained_and_repeats_itself(speech_folder, tmp_
         result = run_program("train.py", *arguments, cwd=tmp_path)
         assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr  # a negative threshold
         reports.append(result.stdout[result.stdout.index("\nsweep\n") :])
-    assert reports[0] == reports[1] and "best trial: clip.max_norm=1 (validation loss" in reports[0]
+    assert reports[0] == reports[1] and "best trial: clip.max_norm=1 (validation " in reports[0]
 
 
 def wandb_records(path: Path):

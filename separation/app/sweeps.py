@@ -80,4 +80,4 @@ def _best_trial(root: Path) -> str:
     if not math.isfinite(results.best_value):
         return "\n\nbest trial: none, since all failed"
     values = " ".join(f"{key}={value}" for key, value in results.best_params.items())
-    return f"\n\nbest trial: {values} (validation loss {results.best_value:.5g})"
+    return f"\n\nbest trial: {values} (validation {results.best_value:.5g}, lower is better)"

@@ -36,7 +36,7 @@ def train(config: DictConfig, path: Path) -> float:
     """Builds everything that the settings name, trains, and scores the best checkpoint.
 
     Returns:
-        The best validation loss.
+        The best validation: the loss, or minus the SI-SDR, as `trainer.monitor` says.
     """
     check_targets(config, config.allow)
     check_model_keys(config)

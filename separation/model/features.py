@@ -74,6 +74,24 @@ class Stft:
         summed = self._overlap_add(frames, num_samples)
         return summed / self._envelope(spectrogram.shape[-2], num_samples, like=summed)
 
+    def inverse_each(self, spectrograms: Tensor, num_samples: list[int], total: int) -> Tensor:
+        """As `inverse`, each item from its own frames only.
+
+        Args:
+            spectrograms: shape (batch, source, frame, frequency).
+            num_samples: length of each item.
+            total: length of the result.
+
+        Returns:
+            Shape (batch, source, time), zeros after each item's end.
+        """
+        if set(num_samples) == {total}:
+            return self.inverse(spectrograms, total)
+        waveforms = spectrograms.real.new_zeros(*spectrograms.shape[:2], total)
+        for i, (item, length) in enumerate(zip(spectrograms, num_samples, strict=True)):
+            waveforms[i, :, :length] = self.inverse(item[:, : self.num_frames(length)], length)
+        return waveforms
+
     def _envelope(self, num_frames: int, num_samples: int, like: Tensor) -> Tensor:
         """What overlap-add of the windows' squares adds up to, shape (time,)."""
         return self._overlap_add(self._window(like).square().expand(num_frames, -1), num_samples)

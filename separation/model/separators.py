@@ -144,9 +144,4 @@ def apply_masks(masks: Tensor, spectrogram: Tensor, stft: Stft, num_samples: Ten
     """
     masked = (masks * spectrogram.unsqueeze(-1)).permute(0, 3, 1, 2)
     samples = num_samples.tolist()
-    if len(set(samples)) == 1:
-        return stft.inverse(masked, samples[0])
-    estimates = masked.real.new_zeros(*masked.shape[:2], max(samples))
-    for estimate, item, length in zip(estimates, masked, samples, strict=True):
-        estimate[:, :length] = stft.inverse(item[:, : stft.num_frames(length)], length)
-    return estimates
+    return stft.inverse_each(masked, samples, max(samples))

@@ -83,17 +83,10 @@ class TfGridNet(nn.Module):
         for block in self.blocks:
             values = block(values, valid, mixture.num_frames)
         parts = rms.unsqueeze(1) * self.deconv(values.permute(0, 3, 1, 2)).float().unflatten(1, (-1, 2))
-        return {"waveform": _inverse(torch.complex(parts[:, :, 0], parts[:, :, 1]), mixture)}
-
-
-def _inverse(spectra: Tensor, mixture: Mixture) -> Tensor:
-    """Waveforms, (batch, source, frame, frequency) -> (batch, source, time), each from its mixture's own frames."""
-    total = mixture.waveform.shape[-1]
-    if mixture.num_samples is None or mixture.num_frames is None:
-        return mixture.stft.inverse(spectra, total)
-    lengths = zip(spectra, mixture.num_frames.tolist(), mixture.num_samples.tolist(), strict=True)
-    items = [(mixture.stft.inverse(item[:, :frames], samples), total - samples) for item, frames, samples in lengths]
-    return torch.stack([pad(waveforms, (0, rest)) for waveforms, rest in items])
+        spectra = torch.complex(parts[:, :, 0], parts[:, :, 1])
+        batch, total = mixture.waveform.shape
+        lengths = [total] * batch if mixture.num_samples is None else mixture.num_samples.tolist()
+        return {"waveform": mixture.stft.inverse_each(spectra, lengths, total)}
 
 
 class Block(nn.Module):

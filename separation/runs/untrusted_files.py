@@ -26,6 +26,8 @@ from torch import nn
 from separation.errors import InputError
 
 GROUPS = ("data", "model", "clip", "optimizer", "scheduler", "trainer", "evaluation", "mixing", "stft")
+NEW_GROUPS = ("scheduler",)
+"""Of these, what earlier versions didn't save."""
 VALUES = (
     *("seed", "device", "threads", "run_dir", "experiment", "choices", "overrides"),
     *("loss_scale", "magnitude_scale"),
@@ -75,7 +77,8 @@ def read_settings(path: Path) -> DictConfig:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: can't be read ({reason}); restore it or train again") from error
     settings = config if isinstance(config, DictConfig) else OmegaConf.create({})
-    missing = [key for key in GROUPS if not isinstance(settings.get(key), DictConfig)]
+    needed = [key for key in GROUPS if key in settings or key not in NEW_GROUPS]
+    missing = [key for key in needed if not isinstance(settings.get(key), DictConfig)]
     unknown = sorted(str(key) for key in settings if key not in (*GROUPS, *VALUES))
     if missing or unknown:
         what = ", ".join(unknown) or f"no {', '.join(sorted(missing))}"

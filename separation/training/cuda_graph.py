@@ -33,6 +33,7 @@ class GraphedStep:
             "optimizer.fused: needs true": not all(group.get("fused") for group in parts.optimizer.param_groups),
             "trainer.precision: fp16 can't be captured, take bf16": parts.precision.scaler.is_enabled(),
             "torchrun: needs a single process": parts.processes.count > 1,
+            "scheduler: needs none, a captured step keeps its learning rate": parts.schedule.scheduler is not None,
         }
         for problem in (problem for problem, is_there in problems.items() if is_there):
             raise InputError(f"trainer.cuda_graph=true: {problem}; or use trainer.cuda_graph=false")

@@ -250,10 +250,13 @@ class _Run:
             return
         names = [name for faults in self.parts.processes.gather(progress.faults) for name in faults]
         shown = ", ".join(names[:NAMED_MIXTURES]) + (", ..." if len(names) > NAMED_MIXTURES else "")
+        advice = "Look at those, or lower optimizer.lr"
+        if progress.step == progress.faulty_steps:  # the weights are those of the seed
+            advice = "No step was good: look at the network's or the loss's code, the units (loss_scale), or those"
         good = f"the last good checkpoint is {self.folder.last}" if self.folder.last.is_file() else "no checkpoint yet"
         raise InputError(
             f"trainer.max_skipped={limit}: as many steps in a row, up to step {progress.step}, had a loss or gradients"
-            f" that are NaN or infinite; {good}. Their mixtures: {shown}. Look at those, or lower optimizer.lr"
+            f" that are NaN or infinite; {good}. Their mixtures: {shown}. {advice}"
         )
 
     def _end_epoch(self) -> None:
