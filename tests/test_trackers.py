@@ -32,8 +32,6 @@ from separation.training.trackers.tracker import Row, TrackedRun
 from separation.training.trackers.tracking import Tracking
 from separation.training.trackers.wandb import Wandb
 
-STEPS = [("train/loss", step, 1 / step) for step in range(1, 8)]
-
 
 class Recorded:
     """A tracker that keeps what it is told; fails while `is_down`."""
@@ -108,6 +106,17 @@ def test_a_resumed_run_hands_over_no_row_twice(run):
     }
     assert tracker.rows[3].values == {"epoch/train/loss": 0.5, "epoch/valid/loss": 0.25, "epoch/seconds": 3.0}
     assert tracker.scores.values == {"test/si_sdr": 7.5} and tracker.scores.step == 5
+
+
+def test_an_epochs_row_is_not_taken_for_that_of_its_last_step(run):
+    tracker = Recorded()
+    for begin in (0, 0):  # killed between the two rows
+        with closing(Tracking(tracker, run)) as part:
+            part.open(begin)
+            part.step(step_row(1))
+            if tracker.rows:
+                part.epoch(epoch_row(1))
+    assert [(row.step, row.is_epoch) for row in tracker.rows] == [(1, False), (1, True)]
 
 
 def test_another_tracker_begins_anew_on_resume(run):
@@ -188,6 +197,17 @@ def test_tensorboard_shows_each_step_once_and_epochs_apart(fit, tmp_path):
     for name in ("train/loss", "valid/loss", "seconds"):
         shown = [(event.step, event.value) for event in events.Scalars(f"epoch/{name}")]
         assert shown == [(int(row["step"]), pytest.approx(float(row[name]), rel=1e-6)) for row in epochs]
+
+
+def test_tensorboard_forgets_what_came_after_the_checkpoint(run):
+    for begin, end, loss in ((0, 5, 1.0), (3, 6, 2.0)):
+        with closing(Tracking(TensorBoard(), run)) as part:
+            part.open(begin)
+            for step in range(begin + 1, end + 1):
+                part.step({"step": step, "train/loss": loss})
+    events = EventAccumulator(str(run.folder.tensorboard)).Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert shown == [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2)]
 
 
 def test_tensorboard_has_hyper_parameters_and_scores(run):
@@ -300,13 +320,13 @@ def test_mlflow_writes_a_file_in_few_calls_unless_asked(run, fakes):
     with closing(Tracking(build(compose_config("config", ["logger=mlflow"]), "logger"), run)) as tracked:
         tracked.open(0)
         for step in range(1, 2001):
-            tracked.step(step_row(step))
+            tracked.step({**step_row(step), **{f"train/{name}": 0.0 for name in "abcd"}})
     assert store.calls[0] == ("client", f"sqlite:///{run.folder.mlflow.absolute()}", "true")
     assert store.calls[1] == ("create", "run", {})
     [params, *batches] = [call for call in store.calls if call[0] == "batch"]
     assert dict(params[3]) == {"clip.p": "10", "model.hidden_size": "8", "clip._target_": "x"}
     steps = [metric.step for batch in batches for metric in batch[2] if metric.key == "train/loss"]
-    assert steps == list(range(1, 2001)) and len(batches) == 10
+    assert steps == list(range(1, 2001)) and len(batches) == 20
     assert store.calls[-1] == ("terminated", "run0", "KILLED")
     for logger in (MLflow("e", None), MLflow("e", "http://elsewhere")):
         store.calls.clear()
