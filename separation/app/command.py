@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import os
 import re
 import shlex
@@ -55,6 +56,8 @@ def sentence(error: BaseException) -> str:
             text += f" ({str(error.__cause__).strip().splitlines()[0]})"
         if any(words in text for words in ("no viable alternative", "mismatched input", "Lexer")):
             text += """; put quotes around a value with special characters, as in 'data.root="my folder"'"""
+        if "hydra/sweeper/optuna" in text or "INTERVAL_SWEEP" in text:
+            text += """; hydra/sweeper=optuna takes intervals, and pip install ".[optuna]" installs it"""
     if isinstance(error, HydraException | OmegaConfBaseException):
         text = " ".join(text.split())  # they list choices and causes a line each
     return text.strip()
@@ -94,22 +97,22 @@ def entry_point(main: Callable[[], None]) -> None:
         sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
 
 
-def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]:
-    """A Hydra job: `run` gets the settings and the run folder's path.
+def job(run: Callable[[DictConfig, Path], float]) -> Callable[[DictConfig], float]:
+    """A Hydra job: `run` gets the settings and the run folder's path, and returns what a sweeper is to minimise.
 
     In a sweep the other runs go on after an error; it leaves a line in the sweep's `errors.txt`, for the report at the
-    end (`separation.app.sweeps`).
+    end (`separation.app.sweeps`). A run that failed or was stopped counts as infinitely bad.
     """
 
     @functools.wraps(run)
-    def wrapper(config: DictConfig) -> None:
+    def wrapper(config: DictConfig) -> float:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
         stopped = Path(hydra_config.sweep.dir) / STOPPED
         if hydra_config.mode == RunMode.MULTIRUN and stopped.exists():
-            return  # a signal has ended the sweep: the jobs that were to come end at once
+            return math.inf  # a signal has ended the sweep: the jobs that were to come end at once
         try:
-            run(config, folder)
+            return run(config, folder)
         except Interrupted as stop:
             if os.environ.get("RANK", "0") == "0":
                 tell(f"{stop}; go on with: {_resuming(hydra_config.overrides.task, folder)}")
@@ -122,6 +125,7 @@ def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]
             print_error(error, f"{folder.name}: ")
             with open(Path(hydra_config.sweep.dir) / ERRORS, "a", encoding="utf-8") as file:
                 file.write(f"{folder.name}: {' '.join(sentence(error).split())}\n")
+        return math.inf
 
     return wrapper
 

@@ -3,7 +3,7 @@ processes: `torchrun --nproc-per-node=N train.py ...`."""
 
 import logging
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import hydra
@@ -16,8 +16,10 @@ from separation.app.assembly import build, build_parts, set_threads
 from separation.app.evaluate import score_run
 from separation.app.literal_paths import literal
 from separation.app.settings import CONF, check_model_keys, hinted, note_choices
+from separation.app.tracking import tracked_run
 from separation.data.check.findings import fast_check
 from separation.model.networks import num_parameters
+from separation.runs import checkpoint
 from separation.runs.atomic_files import check_writable
 from separation.runs.run_folder import RunFolder
 from separation.runs.summaries import load_summary, score_table
@@ -25,12 +27,17 @@ from separation.runs.untrusted_files import check_targets
 from separation.training.devices import local_device, pick_device
 from separation.training.interruption import Interruption
 from separation.training.processes import joined
+from separation.training.trackers.tracking import Tracking
 
 log = logging.getLogger(__name__)
 
 
-def train(config: DictConfig, path: Path) -> None:
-    """Builds everything that the settings name, trains, and scores the best checkpoint."""
+def train(config: DictConfig, path: Path) -> float:
+    """Builds everything that the settings name, trains, and scores the best checkpoint.
+
+    Returns:
+        The best validation: the loss, or minus the SI-SDR, as `trainer.monitor` says.
+    """
     check_targets(config, config.allow)
     check_model_keys(config)
     note_choices(config)
@@ -46,19 +53,20 @@ def train(config: DictConfig, path: Path) -> None:
             check_writable("run_dir", path)
         else:
             logging.getLogger().setLevel(logging.ERROR)
-        trainer = build(config, "trainer")
+        trainer, logger = build(config, "trainer"), build(config, "logger")
         settings = build(config, "evaluation")
         parts = build_parts(config, device, processes)
         if processes.is_main:
             fast_check(parts.data)
-        created = RunFolder.create(main_path, config, trainer.resume) if processes.is_main else nullcontext()
-        with created as locked:
-            processes.wait()
-            folder = locked or RunFolder(main_path)
+        with ExitStack() as stack:
+            folder, tracking = RunFolder(main_path), None
             if processes.is_main:
+                stack.enter_context(RunFolder.create(main_path, config, trainer.resume))
+                tracking = stack.enter_context(closing(Tracking(logger, tracked_run(folder, config))))
                 command.log_to_file(folder.log)
+            processes.wait()
             log.info("%s: %d parameters, %s", folder.path, num_parameters(parts.network), device)
-            trained = trainer.fit(parts, folder, interruption)
+            trained = trainer.fit(parts, folder, interruption, tracking)
             if trained and processes.is_main:
                 folder.save_config(config)  # a prolonged run's steps
             summary = None if trained else load_summary(folder)
@@ -66,7 +74,10 @@ def train(config: DictConfig, path: Path) -> None:
             if summary is None or (config.evaluation.bss_eval and "bss_eval_sdr" not in summary):
                 typed = " ".join(["python train.py", *HydraConfig.get().overrides.task])
                 summary = score_run(folder, config, parts.data, settings, folder.path, typed, processes)
+                if tracking:
+                    tracking.finish(summary["splits"])
             log.info("\n%s\n\n%s", folder.path, score_table(summary["splits"]))
+            return float(checkpoint.load(folder.last, device)["progress"]["best_loss"])
 
 
 def main() -> None:
