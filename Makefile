@@ -4,12 +4,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+PIP = $(BIN)/pip install --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: demo test quicktest stress lint tests clean
 
 demo: $(BIN)/installed
-	recipes/demo/run.sh
+	@recipes/demo/run.sh
 
 # Two files at a time; OMP_NUM_THREADS: a core each.
 PYTEST = OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile
@@ -35,17 +36,18 @@ lint: $(BIN)/installed-for-tests
 	mypy
 
 $(BIN)/installed: requirements.txt pyproject.toml gradclip/pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps nussl==1.1.9
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable ./gradclip --editable .
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)
+	@echo "The first time, packages are installed into $(VENV): 1.5 GB, a few minutes."
+	@scripts/in_one_line.sh "Installing packages" $(PIP) -r requirements.txt
+	@scripts/in_one_line.sh "Installing nussl" $(PIP) --no-deps nussl==1.1.9
+	@scripts/in_one_line.sh "Installing this repository" $(PIP) --no-deps --editable ./gradclip --editable .
+	@touch $@
 
 $(BIN)/installed-for-tests: $(BIN)/installed requirements-test.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps asteroid==0.7.0
-	touch $@
+	@scripts/in_one_line.sh "Installing what tests need" $(PIP) -r requirements-test.txt
+	@scripts/in_one_line.sh "Installing asteroid" $(PIP) --no-deps asteroid==0.7.0
+	@touch $@
 
 clean:
 	rm -rf $(VENV) cache

@@ -30,7 +30,7 @@ last_override() {
 
 sweep() {
     local result=0
-    python train.py --multirun hydra.sweep.subdir="$1" threads=1 trainer.progress=false evaluation.progress=false \
+    python train.py --multirun hydra.sweep.subdir="$1" threads=1 \
         trainer.resume=true "${@:2}" "${overrides[@]}" || result=$?
     ((result < 128)) || exit "$result" # a signal has stopped it
     status=$((result > status ? result : status))

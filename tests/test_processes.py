@@ -102,4 +102,4 @@ def test_more_processes_than_excerpts_are_refused(speech_folder, tmp_path):
     arguments = ["data=folder", f"data.root={speech_folder}", "run_dir=run", *TINY, "trainer.batch_size=1"]
     result = torchrun(2, ROOT / "train.py", *arguments, cwd=tmp_path)
     assert result.returncode != 0
-    assert "error: trainer.batch_size=1: each of the 2 processes needs an excerpt; take 2 or more" in result.stderr
+    assert "error: trainer.batch_size=1: each of the 2 processes needs an excerpt for each" in result.stderr

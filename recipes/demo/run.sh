@@ -12,5 +12,5 @@ stage 2 python scripts/check_data.py data=demo "${data_overrides[@]}" output="$r
 # Sentences have no long pauses, so that short excerpts and many of them do better than the default's long ones.
 stage 3 python train.py --multirun hydra/launcher=joblib threads=1 clip=autoclip,none \
     data=demo model=mask_inference trainer.max_steps=3000 trainer.batch_size=8 trainer.excerpt_frames=100 \
-    trainer.progress=false evaluation.progress=false trainer.resume=true \
+    trainer.resume=true \
     run_dir="$run_dir" "${overrides[@]}"

@@ -7,7 +7,7 @@ set -euo pipefail
 source "$(dirname "$0")/../stages.sh"
 begin "$@"
 runs=${run_dir:-runs}
-common=(--multirun hydra/launcher=joblib threads=1 trainer.progress=false evaluation.progress=false trainer.resume=true
+common=(--multirun hydra/launcher=joblib threads=1 trainer.resume=true
     data=fsdd data.root="$root" clip=autoclip,none)
 python train.py "${common[@]}" run_dir="$runs"/fsdd_masks model=mask_inference,waveform "${overrides[@]}"
 # An embedding costs three times as much a bin: fewer steps.

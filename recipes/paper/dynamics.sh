@@ -10,7 +10,7 @@ overrides=("$@")
 [[ " $* " == *" run_dir="* ]] || overrides+=(run_dir=runs/dynamics)
 cd "$(dirname "$0")/../.."
 root=$(printf '%s\n' "${overrides[@]}" | sed -n 's/^run_dir=//p' | tail -n 1)
-python train.py --multirun hydra/launcher=joblib threads=1 trainer.progress=false evaluation.progress=false \
+python train.py --multirun hydra/launcher=joblib threads=1 \
     hydra.sweep.subdir='p${clip.p}' trainer.resume=true trainer.dynamics_steps=20 \
     model.hidden_size=300 model.num_layers=2 optimizer.lr=1e-3 trainer.max_steps=4000 trainer.batch_size=8 \
     trainer.excerpt_frames=100 clip=autoclip clip.p=100,10 "${overrides[@]}"

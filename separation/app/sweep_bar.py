@@ -80,12 +80,13 @@ class SweepBar:
 
     def start(self) -> None:
         """Begins to look."""
-        os.environ[SHOWN] = "1"  # which the launcher's processes inherit
+        os.environ.update({SHOWN: "1", "TQDM_DISABLE": "1"})  # which the launcher's processes inherit
         self._thread.start()
 
     def close(self) -> None:
         """Takes the bar away."""
-        os.environ.pop(SHOWN, None)
+        for name in (SHOWN, "TQDM_DISABLE"):
+            os.environ.pop(name, None)
         self._is_over.set()
         self._thread.join()
         for line in (*self._lines.values(), self._bar):
@@ -110,7 +111,8 @@ class SweepBar:
         for folder in (mark.folder for mark in running):
             if folder not in self._lines:
                 self._lines[folder] = tqdm(bar_format="{desc}", file=self._file, leave=False)
-            self._lines[folder].set_description_str(f"  {fractions[folder]:4.0%} {names[folder]}", refresh=True)
+            state = {0: "preparing", 1: "scoring"}.get(fractions[folder], f"{fractions[folder]:.0%}")
+            self._lines[folder].set_description_str(f"{state:>11} {names[folder]}", refresh=True)
 
     def _fraction(self, mark: Mark) -> float:
         step = last_step(RunFolder(self._sweep / mark.folder))
