@@ -17,15 +17,9 @@ from separation.app.command import entry_point
 from separation.app.settings import arguments, compose_config, run_config, run_data, run_folder, split_overrides
 from separation.data.mixtures import Data
 from separation.errors import InputError
-from separation.evaluation.evaluator import (
-    EvaluationSettings,
-    Evaluator,
-    ModelEstimator,
-    summarize,
-    write_scores,
-    write_summary,
-)
+from separation.evaluation.evaluator import EvaluationSettings, Evaluator, ModelEstimator
 from separation.evaluation.oracles import OracleEstimator
+from separation.evaluation.summary import summarize, write_scores, write_summary
 from separation.runs import checkpoint
 from separation.runs.atomic_files import check_writable
 from separation.runs.provenance import provenance

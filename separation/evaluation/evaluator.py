@@ -1,42 +1,32 @@
 """A trained model to scores: SI-SDR of every source of every test mixture, with oracles and the mixture beside it."""
 
-import csv
-import json
 import logging
 import math
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from separation.data import audio
 from separation.data.corpora.file_corpus import named
 from separation.data.mixtures import Batch, MixtureList
 from separation.data.scored_parts import ScoredParts, in_words
 from separation.errors import InputError, check_choice, check_count, check_flag
-from separation.evaluation.bss_eval import bss_eval
-from separation.evaluation.bss_eval_by_museval import BssEval, bss_eval_by_museval
+from separation.evaluation.audio_examples import write_audio
+from separation.evaluation.metrics import BSS_EVAL, BSS_EVAL_TAPS, SI_SDR, centred, si_sdr_by_torch
 from separation.evaluation.oracles import ORACLES, OracleEstimator
+from separation.evaluation.summary import Row
 from separation.model.assignment import reorder
 from separation.model.features import Stft
 from separation.model.separators import Separator, separate
-from separation.model.si_sdr import best_permutation, si_sdr
-from separation.runs import atomic_files
-from separation.runs.untrusted_files import check_links
+from separation.model.si_sdr import best_permutation
 from separation.training.processes import Processes
 
 log = logging.getLogger(__name__)
-
-BSS_EVAL_TAPS = 512
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,36 +55,6 @@ class EvaluationSettings:
         check_flag("zero_mean", self.zero_mean)
         check_count("batch_size", self.batch_size)
         check_count("num_audio", self.num_audio, minimum=0)
-
-
-def si_sdr_by_museval(estimates: Tensor, references: Tensor, num_samples: Tensor) -> np.ndarray:
-    """SI-SDR in dB, shape (batch, source), by museval's one-tap BSS Eval."""
-    scores = [
-        bss_eval_by_museval(estimate[:, :length].numpy(), reference[:, :length].numpy(), num_taps=1).sdr
-        for estimate, reference, length in zip(estimates, references, num_samples.tolist(), strict=True)
-    ]
-    return np.stack(scores)
-
-
-def centred(signals: Tensor, num_samples: Tensor) -> Tensor:
-    """Signals without their means, shape (batch, source, time), zeros after each mixture's end."""
-    inside = torch.arange(signals.shape[-1]) < num_samples[:, None, None]
-    return (signals - signals.sum(-1, keepdim=True) / num_samples[:, None, None]) * inside
-
-
-def si_sdr_by_torch(estimates: Tensor, references: Tensor, num_samples: Tensor) -> np.ndarray:
-    """SI-SDR in dB, shape (batch, source); the zeros after a mixture's end change nothing."""
-    return si_sdr(estimates, references).numpy()
-
-
-SI_SDR: dict[str, Callable[[Tensor, Tensor, Tensor], np.ndarray]] = {
-    "museval": si_sdr_by_museval,
-    "torch": si_sdr_by_torch,
-}
-BSS_EVAL: dict[str, Callable[[np.ndarray, np.ndarray, int], BssEval]] = {
-    "museval": bss_eval_by_museval,
-    "torch": bss_eval,
-}
 
 
 Estimator = Callable[[Batch], Tensor]
@@ -232,63 +192,7 @@ class Evaluator:
         return {f"bss_eval_{name}": values for name, values in scores._asdict().items()}
 
 
-def write_audio(folder: Path, signals: dict[str, Tensor], sample_rate: int) -> None:
-    """Writes a WAV file for each signal, shape (time,)."""
-    check_links([folder, folder.parent])
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, signal in signals.items():
-        audio.write(folder / f"{name}.wav", signal.numpy(), sample_rate)
-
-
 def _undefined(group: list[Row]) -> str:
     """Which of a mixture's sources have no score though they can be measured: their estimates are silent."""
     silent = [str(row["source"] + 1) for row in group if math.isnan(row["si_sdr"])]
     return f"the estimate of source {', '.join(silent)} is silent" if silent else ""
-
-
-def summarize(rows: list[Row], trained_on: Collection[str] | None = None) -> dict[str, Any]:
-    """Means over a split's mixtures and sources, in dB, and which mixtures they are of.
-
-    A mixture counts whole or not at all: where one source has no score, the others' have nothing beside them to be
-    separated from.
-
-    Args:
-        trained_on: the training speakers; None: unknown.
-
-    Raises:
-        InputError: no mixture has all scores.
-    """
-    mixtures: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        mixtures[row["mixture"]].append(row)
-    scored = [group for group in mixtures.values() if not any(math.isnan(row["si_sdr_improvement"]) for row in group)]
-    if not scored:
-        raise InputError(f"data: none of the {len(mixtures)} mixtures of the {rows[0]['split']} split can be scored")
-    kept = [row for group in scored for row in group]
-    scores = [name for name, value in rows[0].items() if isinstance(value, float)]
-    # An oracle may have no score where the model has one: its own mean goes without.
-    values = {name: [row[name] for row in kept if not math.isnan(row[name])] for name in scores}
-    means = {name: fmean(numbers) if numbers else None for name, numbers in values.items()}
-    oracle = {name: means.pop(f"oracle_{name}") for name in ORACLES}
-    speakers = {row["speaker"] for row in kept} - {""}
-    return {
-        "num_mixtures": len(scored),
-        "num_not_scored": len(mixtures) - len(scored),
-        "num_speakers": len(speakers),
-        "num_known_speakers": None if trained_on is None else len(speakers & set(trained_on)),
-        **means,
-        "oracle": oracle,
-    }
-
-
-def write_scores(path: Path, rows: list[Row]) -> None:
-    """Writes `scores.csv` whole."""
-    with atomic_files.replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """Writes `summary.json` whole."""
-    atomic_files.write_text(path, json.dumps(summary, indent=2) + "\n")
