@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from separation.data.corpora.file_corpus import named
 from separation.data.mixtures import Batch, MixtureList
 from separation.data.scored_parts import ScoredParts, in_words
 from separation.errors import InputError, check_choice, check_count, check_flag
-from separation.evaluation.audio_examples import write_audio
+from separation.evaluation.audio_examples import Example, write_audio
 from separation.evaluation.metrics import BSS_EVAL, BSS_EVAL_TAPS, SI_SDR, centred, si_sdr_by_torch
 from separation.evaluation.oracles import ORACLES, OracleEstimator
+from separation.evaluation.perceptual import UNDEFINED, check_perceptual, perceptual_scores
 from separation.evaluation.summary import Row
 from separation.model.assignment import reorder
 from separation.model.features import Stft
@@ -39,8 +41,10 @@ class EvaluationSettings:
         zero_mean: remove the means of all signals before SI-SDR is taken, as asteroid does; museval doesn't.
         bss_eval: adds SDR, SIR and SAR of BSS Eval with 512 taps.
         batch_size: mixtures at once.
-        num_audio: of each split's first mixtures, so many are written as audio files.
+        num_audio: so many mixtures of each split are written as audio files, see `choose_examples`.
         progress: show a progress bar.
+        stoi: adds STOI and ESTOI, of the mixture too.
+        pesq: adds PESQ, of the mixture too; at 8 and 16 kHz only.
     """
 
     metrics: str
@@ -49,12 +53,30 @@ class EvaluationSettings:
     batch_size: int
     num_audio: int
     progress: bool
+    stoi: bool = False
+    pesq: bool = False
 
     def __post_init__(self) -> None:
         check_choice("metrics", self.metrics, tuple(SI_SDR))
-        check_flag("zero_mean", self.zero_mean)
+        for key in ("zero_mean", "bss_eval", "stoi", "pesq"):
+            check_flag(key, getattr(self, key))
         check_count("batch_size", self.batch_size)
         check_count("num_audio", self.num_audio, minimum=0)
+
+    @property
+    def perceptual(self) -> tuple[str, ...]:
+        """Which of `PERCEPTUAL` are asked for."""
+        return (*(("stoi", "estoi") if self.stoi else ()), *(("pesq",) if self.pesq else ()))
+
+    @property
+    def optional_columns(self) -> tuple[str, ...]:
+        """Columns that scores have only where they are asked for."""
+        return (*(("bss_eval_sdr",) if self.bss_eval else ()), *self.perceptual)
+
+    def check_rate(self, sample_rate: int) -> None:
+        """Raises InputError where a score that is asked for can't be computed at a rate in Hz, or its package isn't
+        installed."""
+        check_perceptual(self.perceptual, sample_rate)
 
 
 Estimator = Callable[[Batch], Tensor]
@@ -107,7 +129,7 @@ class Evaluator:
         batches = batches[self.processes.rank :: self.processes.count]
         parts = ScoredParts(mixtures)
         rows: dict[int, list[Row]] = {}
-        problems: dict[int, str] = {}
+        problems: dict[tuple[str, int], str] = {}
         # None: hidden where there is no terminal
         hidden = None if self.settings.progress and self.processes.is_main else True
         with tqdm(total=sum(map(len, batches)), unit="mixture", desc=mixtures.split, disable=hidden) as bar:
@@ -120,26 +142,34 @@ class Evaluator:
                     for source in found:
                         group[source] = {k: math.nan if isinstance(v, float) else v for k, v in group[source].items()}
                     if reason := in_words(found) or _undefined(group):
-                        problems[index] = f"{batch.names[i]}: {reason}"
+                        problems["not scored", index] = f"{batch.names[i]}: {reason}"
+                        continue
+                    for name, reason in UNDEFINED.items():
+                        if any(math.isnan(row.get(name, 0.0)) for row in group):
+                            problems[f"without {name}", index] = f"{batch.names[i]}: {reason}"
                 bar.update(len(indices))
         together = {index: group for part in self.processes.gather(rows) for index, group in part.items()}
-        unscored = {index: text for part in self.processes.gather(problems) for index, text in part.items()}
-        if unscored and self.processes.is_main:
-            names = named([unscored[index] for index in sorted(unscored)])
-            log.warning("%s: %d of %d mixtures not scored: %s", mixtures.split, len(unscored), len(together), names)
+        unscored: dict[str, list[str]] = defaultdict(list)
+        all_problems = {key: text for part in self.processes.gather(problems) for key, text in part.items()}
+        for what, index in sorted(all_problems):
+            unscored[what].append(all_problems[what, index])
+        if self.processes.is_main:
+            for what, texts in unscored.items():
+                counts = f"{mixtures.split}: {len(texts)} of {len(together)} mixtures {what}"
+                log.warning("%s: %s", counts, named(texts))
         return [row for index in sorted(together) for row in together[index]]
 
-    def write_examples(self, mixtures: MixtureList, folder: Path) -> None:
-        """Writes the first mixtures' audio: `NAME/mixture.wav`, `NAME/reference_1.wav`, `NAME/estimate_1.wav`, ..."""
+    def write_examples(self, mixtures: MixtureList, examples: Sequence[Example], folder: Path) -> None:
+        """Writes mixtures' audio into their folders: `mixture.wav`, `reference_1.wav`, `estimate_1.wav`, ..."""
         rate = mixtures.store.sample_rate
         with ThreadPoolExecutor(1) as thread:  # writes one while the next is separated
             writing = []
-            for index in range(min(self.settings.num_audio, len(mixtures))):
-                batch = mixtures.whole([index])
+            for example in examples:
+                batch = mixtures.whole([example.number])
                 signals = {"mixture": batch.mixture[0]}
                 for kind, sources in (("reference", batch.sources[0]), ("estimate", self._separate(batch)[0])):
                     signals |= {f"{kind}_{number}": source for number, source in enumerate(sources, start=1)}
-                writing.append(thread.submit(write_audio, folder / batch.names[0], signals, rate))
+                writing.append(thread.submit(write_audio, folder / example.folder, signals, rate))
             for written in writing:
                 written.result()
 
@@ -156,21 +186,21 @@ class Evaluator:
         """Each mixture's rows."""
         score = SI_SDR[self.settings.metrics]
         mixture = batch.mixture.unsqueeze(1).expand_as(batch.sources)
-        signals = {"input_si_sdr": mixture, "si_sdr": estimates}
+        heard = {"input_si_sdr": mixture, "si_sdr": estimates}
         ideal = {f"oracle_{name}": oracle(batch) for name, oracle in self.oracles.items()}
         references = batch.sources
         if self.settings.zero_mean:
             references = centred(references, batch.num_samples)
-            signals, ideal = (
-                {name: centred(signal, batch.num_samples) for name, signal in group.items()}
-                for group in (signals, ideal)
+            heard, ideal = (
+                {name: centred(signal, batch.num_samples) for name, signal in group.items()} for group in (heard, ideal)
             )
-        columns = {name: score(signal, references, batch.num_samples) for name, signal in signals.items()}
+        columns = {name: score(signal, references, batch.num_samples) for name, signal in heard.items()}
         columns["si_sdr_improvement"] = columns["si_sdr"] - columns["input_si_sdr"]
         columns |= {name: si_sdr_by_torch(signal, references, batch.num_samples) for name, signal in ideal.items()}
         for i, index in enumerate(indices):
             length = int(batch.num_samples[i])
-            extra = self._bss_eval(batch.sources[i, :, :length], estimates[i, :, :length])
+            ours, whole, sources = (x[i, ..., :length].numpy() for x in (estimates, batch.mixture, batch.sources))
+            extra = self._optional_scores(ours, whole, sources, mixtures.store.sample_rate)
             yield [
                 {
                     "split": mixtures.split,
@@ -185,11 +215,15 @@ class Evaluator:
                 for source, utterance in enumerate(mixtures.draw(index).utterances[: batch.sources.shape[1]])
             ]
 
-    def _bss_eval(self, references: Tensor, estimates: Tensor) -> dict[str, np.ndarray]:
-        if not self.settings.bss_eval:
-            return {}
-        scores = BSS_EVAL[self.settings.metrics](estimates.numpy(), references.numpy(), BSS_EVAL_TAPS)
-        return {f"bss_eval_{name}": values for name, values in scores._asdict().items()}
+    def _optional_scores(
+        self, estimates: np.ndarray, mixture: np.ndarray, references: np.ndarray, sample_rate: int
+    ) -> dict[str, np.ndarray]:
+        """What is asked for beside SI-SDR, shape (source,) each."""
+        scores = perceptual_scores(self.settings.perceptual, estimates, mixture, references, sample_rate)
+        if self.settings.bss_eval:
+            by_taps = BSS_EVAL[self.settings.metrics](estimates, references, BSS_EVAL_TAPS)
+            scores = {f"bss_eval_{name}": values for name, values in by_taps._asdict().items()} | scores
+        return scores
 
 
 def _undefined(group: list[Row]) -> str:
