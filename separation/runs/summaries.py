@@ -35,6 +35,7 @@ def load_summary(folder: RunFolder) -> dict[str, Any] | None:
         summary = json.loads(folder.summary.read_text(encoding="utf-8"))
         for scores in summary["splits"].values():
             float(scores["si_sdr"] + scores["si_sdr_improvement"] + scores["num_mixtures"])
+            dict(scores.get("pairs", {}))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None
     return summary
@@ -78,7 +79,7 @@ def score_table(splits: dict[str, dict[str, Any]], estimator: str = MODEL) -> st
     columns = list(splits.values())
 
     def line(title: str, *keys: str) -> list[str]:
-        return [title, *(decibels(_at(column, *keys)) for column in columns)]
+        return [title, *(decibels(score_at(column, *keys)) for column in columns)]
 
     name, whose = "model", "model's"
     if estimator != MODEL:
@@ -103,17 +104,17 @@ def score_table(splits: dict[str, dict[str, Any]], estimator: str = MODEL) -> st
 
 def _with_count(scores: dict[str, Any], key: str) -> str:
     """A score, and of how many mixtures it is the mean where they aren't all that have SI-SDR."""
-    count = _at(scores, "statistics", key, "num_mixtures")
+    count = score_at(scores, "statistics", key, "num_mixtures")
     some = "" if count in (None, scores["num_mixtures"]) else f" ({count} mixtures)"
-    return decibels(_at(scores, key)) + some
+    return decibels(score_at(scores, key)) + some
 
 
-def _at(scores: dict[str, Any], *keys: str) -> float | None:
+def score_at(scores: dict[str, Any], *keys: str) -> float | None:
     """A score below some keys; None where there is none."""
     value: Any = scores
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    return value
+    return value if isinstance(value, int | float) else None
 
 
 def runs_table(folders: Sequence[RunFolder], root: Path) -> str:
