@@ -42,7 +42,8 @@ def load_scores(run: Path, metric: str) -> pd.DataFrame:
         columns = {*KEYS, "source", "utterance", "speaker", "num_samples", "input_si_sdr", metric}
         if missing := sorted(columns - {*rows}):
             raise InputError(f"{path}: has no column {', '.join(missing)}; {_remedy(run, metric)}")
-        rows = rows.assign(score=rows[metric].astype(float), input_si_sdr=rows["input_si_sdr"].astype(float))
+        values = {name: rows[name].replace("", "nan").astype(float) for name in (metric, "input_si_sdr")}
+        rows = rows.assign(score=values[metric], input_si_sdr=values["input_si_sdr"])
     except (OSError, csv.Error, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -54,10 +55,10 @@ def load_scores(run: Path, metric: str) -> pd.DataFrame:
         raise InputError(f"{path}: holds no rows, or a source twice; score the run again")
     sexes = _sexes(run)
     rows["sex"] = [sexes.get(key, "") for key in zip(rows["split"], rows["speaker"], strict=True)]
-    rows["what"] = rows["utterance"] + " " + rows["num_samples"]
+    rows["part"] = rows["utterance"] + " " + rows["num_samples"]
     groups = rows.groupby(KEYS, sort=False)
     means = groups[["score", "input_si_sdr"]].agg(lambda values: values.mean(skipna=False))
-    texts = groups.agg(sources=("what", ", ".join), pair=("sex", _pair))
+    texts = groups.agg(sources=("part", ", ".join), pair=("sex", _pair))
     return means.join(texts).reset_index()
 
 
