@@ -124,6 +124,8 @@ def test_what_cannot_be_computed_is_refused_at_once(monkeypatch):
     with pytest.raises(InputError, match="pip install pystoi"):
         check_perceptual(("stoi",), 8000)
     check_perceptual((), 44_100)
+    settings = EvaluationSettings("torch", False, True, 1, 0, False, stoi=True, pesq=True)
+    assert settings.optional_columns == ("bss_eval_sdr", "stoi", "estoi", "pesq")  # what a finished run may lack
     with pytest.raises(InputError, match="stoi=yes: expected true or false"):
         EvaluationSettings("torch", False, False, 1, 0, False, stoi="yes")
 

@@ -10,6 +10,7 @@ from test_unscored import listed, pair, scored
 
 from separation.app.evaluate import check_no_run
 from separation.data.corpora.demo import DemoCorpus
+from separation.data.corpora.librimix import LibriMixCorpus
 from separation.data.corpora.librispeech import LibriSpeechCorpus
 from separation.data.corpora.vctk import VctkCorpus
 from separation.errors import InputError
@@ -96,6 +97,8 @@ def test_corpora_that_know_their_speakers_sexes(tmp_path):
         lines.encode() + b"1272 | M | dev-clean | 8.0 | Andr\xe9 | F |\nnonsense |\n"
     )
     assert corpus.sexes() == {"14": "F", "1272": "M"}
+    mixed = LibriMixCorpus(root=str(tmp_path), metadata=None, num_sources=2, mode="min", noise=False, **COUNTS)
+    assert mixed.sexes() == corpus.sexes()
     (tmp_path / "wav48_silence_trimmed").mkdir()
     lines = "ID  AGE  GENDER  ACCENTS  REGION COMMENTS\np225  23  F    English    Southern  England\n"
     (tmp_path / "speaker-info.txt").write_text(lines + "p226  22  M    English    Surrey\ns5  F  British\n")

@@ -127,8 +127,8 @@ def score(
         origin: what the summary says of where the scores come from; `estimator`: the model, or which oracle.
         heard: the speakers that the network was trained on; None: nobody knows, or there is no network.
     """
-    rows = {mixtures.split: evaluator.evaluate(mixtures) for mixtures in data.tests}
     sexes = data.corpus.sexes()
+    rows = {mixtures.split: evaluator.evaluate(mixtures) for mixtures in data.tests}
     splits = {split: summarize(split_rows, heard, sexes) for split, split_rows in rows.items()}
     examples = {split: choose_examples(split_rows, evaluator.settings.num_audio) for split, split_rows in rows.items()}
     audio = [

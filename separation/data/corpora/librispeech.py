@@ -27,6 +27,11 @@ def utterances_folder(root: str) -> Path:
     return folder / "LibriSpeech" if (folder / "LibriSpeech").is_dir() else folder
 
 
+def reader_sexes(root: str) -> dict[str, str]:
+    """Of LibriSpeech's readers, by its SPEAKERS.TXT; empty where that isn't in the folder."""
+    return file_corpus.sexes_in(utterances_folder(root) / "SPEAKERS.TXT", SEX)
+
+
 def speaker_of(path: Path) -> str:
     """Whose utterance `{speaker}-{chapter}-{number}.flac` is."""
     return path.stem.partition("-")[0]
@@ -77,7 +82,7 @@ class LibriSpeechCorpus(PlainCorpus):
         return self.test_share == 0
 
     def sexes(self) -> dict[str, str]:
-        return file_corpus.sexes_in(utterances_folder(self.root) / "SPEAKERS.TXT", SEX)
+        return reader_sexes(self.root)
 
     def read(self, path: Path) -> np.ndarray:
         return audio.read_mono(path, self.sample_rate, self.native_rate, keep_offset=False)
