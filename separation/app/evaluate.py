@@ -146,7 +146,7 @@ def score(
         for mixtures in data.tests:
             evaluator.write_examples(mixtures, examples[mixtures.split], target.audio)
         label = {} if origin["estimator"] == MODEL else {"estimator": origin["estimator"]}
-        write_scores(target.scores, [{**label, **row} for split_rows in rows.values() for row in split_rows])
+        write_scores(target.scores, [{**row, **label} for split_rows in rows.values() for row in split_rows])
         write_summary(target.summary, summary)
     return summary
 
