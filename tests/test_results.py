@@ -38,6 +38,14 @@ def test_score_table_has_the_mixture_the_model_and_the_oracles():
     assert rows[3:7] == ["ideal binary mask", "ideal ratio mask", "Wiener-like mask", "phase-sensitive mask"]
 
 
+@pytest.mark.parametrize("value", ["loud", [1.0], {"a": 1}, None, 10**400, float("inf"), float("nan")])
+def test_what_is_no_score_shows_as_a_dash(value):
+    summary = {**scores(5.0), "stoi": value, "statistics": {"si_sdr_improvement": value}, "pairs": {"FF": value}}
+    rows = {line[:20].strip(): line.split()[-1] for line in score_table({"test": summary}).split("\n")[2:]}
+    assert rows["median"] == rows["FF"] == "-" and rows["model's improvement"] == "5.00"
+    assert rows["model's STOI"] == "-"
+
+
 def test_results_are_collected_once(make_run, tmp_path):
     runs, output = [make_run(), make_run("model=whitened_kmeans", "clip=none")], tmp_path / "results.csv"
     for new in (2, 0):

@@ -110,11 +110,11 @@ def _with_count(scores: dict[str, Any], key: str) -> str:
 
 
 def score_at(scores: dict[str, Any], *keys: str) -> float | None:
-    """A score below some keys; None where there is none."""
+    """A finite number below some keys of a summary; None where there is none."""
     value: Any = scores
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, int | float) else None
+    return value if isinstance(value, int | float) and abs(value) < 1e15 else None
 
 
 def runs_table(folders: Sequence[RunFolder], root: Path) -> str:
