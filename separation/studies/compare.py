@@ -10,16 +10,12 @@ import scipy.stats
 from separation.data.corpora.file_corpus import named
 from separation.errors import InputError
 from separation.runs.run_folder import RunFolder
-from separation.runs.summaries import MODEL, ORACLE_TITLES, load_summary
+from separation.runs.summaries import MODEL, OPTIONAL_TITLES, ORACLE_TITLES, load_summary
 from separation.studies.intervals import bootstrap
 from separation.studies.table_formats import Report
 
 KEYS = ["split", "mixture"]
-METRICS = {
-    **{"si_sdr": "SI-SDR [dB]", "si_sdr_improvement": "SI-SDR improvement [dB]"},
-    **{f"bss_eval_{name}": f"{name.upper()} [dB]" for name in ("sdr", "sir", "sar")},
-    **{"stoi": "STOI", "estoi": "ESTOI", "pesq": "PESQ [MOS-LQO]"},
-}
+METRICS = {"si_sdr": "SI-SDR [dB]", "si_sdr_improvement": "SI-SDR improvement [dB]", **OPTIONAL_TITLES}
 """Columns of scores.csv that can be compared, as titles."""
 SAME_LEVEL = 0.05
 """In dB: what two ways of computing the mixtures' own SI-SDR may differ by."""
