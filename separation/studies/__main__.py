@@ -105,10 +105,10 @@ def main() -> None:
         collect(arguments)
     elif arguments.command == "table":
         check_output(arguments.output, FORMATS)
-        present(RunScores(arguments.folders), arguments.output)
+        present("table", RunScores(arguments.folders), arguments.output)
     elif arguments.command == "compare":
         check_output(arguments.output)
-        present(Comparison((arguments.a, arguments.b), arguments.metric), arguments.output)
+        present("compare", Comparison((arguments.a, arguments.b), arguments.metric), arguments.output)
     elif arguments.command == "dynamics":
         draw_dynamics(RunFolder(arguments.unclipped), RunFolder(arguments.clipped), arguments.output)
     else:
@@ -119,7 +119,7 @@ def study(name: str, paths: list[Path], mixed: bool, output: Path | None) -> Non
     """Presents a study of runs."""
     check_output(output, inputs=paths)
     load, make, _ = STUDIES[name]
-    present(make(load(paths), mixed), output)
+    present(name, make(load(paths), mixed), output)
 
 
 def check_output(
@@ -130,7 +130,7 @@ def check_output(
         raise InputError(f"--output {output}: expected a new file with suffix {', '.join(suffixes)}")
 
 
-def present(result: Any, output: Path | None) -> None:
+def present(name: str, result: Any, output: Path | None) -> None:
     """Prints a study's report; writes its figure or table where there is an output."""
     report = result.report()
     print(report)
