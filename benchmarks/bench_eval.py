@@ -23,14 +23,11 @@ from separation.app.nussl_export import export
 from separation.app.settings import run_config, run_data, run_folder
 from separation.compat import nussl
 from separation.data.mixtures import Batch, MixtureList
+from separation.evaluation.audio_examples import write_audio
 from separation.evaluation.bss_eval import bss_eval
 from separation.evaluation.bss_eval_by_museval import bss_eval_by_museval
-from separation.evaluation.evaluator import (
-    ModelEstimator,
-    si_sdr_by_museval,
-    si_sdr_by_torch,
-    write_audio,
-)
+from separation.evaluation.evaluator import ModelEstimator
+from separation.evaluation.metrics import si_sdr_by_museval, si_sdr_by_torch
 from separation.evaluation.oracles import ORACLES, OracleEstimator
 from separation.model.assignment import reorder
 from separation.model.features import Mixture

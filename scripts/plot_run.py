@@ -1,6 +1,6 @@
 """Draws runs: `python scripts/plot_run.py FOLDER [FOLDER ...] OUTPUT.png`.
 
-Of run folders: their training loss, gradient norm and threshold. Of one audio folder (RUN_DIR/audio/NAME): the
+Of run folders: their training loss, gradient norm and threshold. Of one audio folder (RUN_DIR/audio/SPLIT/NAME): the
 spectrograms of its mixture, estimates and references.
 """
 

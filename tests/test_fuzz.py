@@ -29,9 +29,11 @@ from separation.data import audio
 from separation.errors import InputError
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
-from separation.runs.summaries import find_runs, load_summary, runs_table
+from separation.runs.summaries import find_runs, load_summary, runs_table, score_table
 from separation.runs.untrusted_files import ALLOWED_TARGETS
+from separation.studies.compare import Comparison
 from separation.studies.run_figures import read_columns, training_figure
+from separation.studies.run_scores import RunScores
 from separation.training.counters import Progress
 from separation.training.processes import Processes
 from separation.training.resume import capture, restore
@@ -182,7 +184,7 @@ def test_bytes_of_a_runs_settings(fuzz, make_run, tmp_path):
 
 def test_bytes_of_tables_and_summaries(fuzz, make_run, tmp_path):
     run = Path(shutil.copytree(make_run(), tmp_path / "run"))
-    names = ["steps.csv", "epochs.csv", "summary.json"]
+    names = ["steps.csv", "epochs.csv", "scores.csv", "summary.json"]
     whole = {name: (run / name).read_bytes() for name in names}
 
     def check(data: st.DataObject) -> None:
@@ -192,8 +194,12 @@ def test_bytes_of_tables_and_summaries(fuzz, make_run, tmp_path):
         try:
             with harmless(tmp_path):
                 if name == "summary.json":
-                    load_summary(folder)
                     runs_table(find_runs(tmp_path), tmp_path)
+                    Comparison((run, make_run())).report()
+                    RunScores([tmp_path]).report()
+                    score_table((load_summary(folder) or {"splits": {}})["splits"])
+                elif name == "scores.csv":
+                    Comparison((run, make_run())).report()
                 elif name == "steps.csv":
                     training_figure([folder])
                 else:

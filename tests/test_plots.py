@@ -18,7 +18,8 @@ def test_training_figure_shows_what_the_run_logged(make_run):
 
 
 def test_spectrogram_figure_has_a_panel_for_every_file(make_run):
-    figure = spectrogram_figure(make_run() / "audio/test-0000-00000")
+    [folder] = (make_run() / "audio/test").glob("best_*")
+    figure = spectrogram_figure(folder)
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert titles == ["mixture", "estimate 1", "reference 1", "estimate 2", "reference 2"]
     image = figure.axes[0].images[0]

@@ -35,7 +35,15 @@ def test_runs_are_named_by_what_differs(tmp_path):
 def test_score_table_has_the_mixture_the_model_and_the_oracles():
     rows = [row.split("  ")[0] for row in score_table({"test": scores(5.0)}).split("\n")[2:]]
     assert rows[:3] == ["mixture", "model", "model's improvement"]
-    assert rows[3:] == ["ideal binary mask", "ideal ratio mask", "Wiener-like mask", "phase-sensitive mask"]
+    assert rows[3:7] == ["ideal binary mask", "ideal ratio mask", "Wiener-like mask", "phase-sensitive mask"]
+
+
+@pytest.mark.parametrize("value", ["loud", [1.0], {"a": 1}, None, 10**400, float("inf"), float("nan")])
+def test_what_is_no_score_shows_as_a_dash(value):
+    summary = {**scores(5.0), "stoi": value, "statistics": {"si_sdr_improvement": value}, "pairs": {"FF": value}}
+    rows = {line[:20].strip(): line.split()[-1] for line in score_table({"test": summary}).split("\n")[2:]}
+    assert rows["median"] == rows["FF"] == "-" and rows["model's improvement"] == "5.00"
+    assert rows["model's STOI"] == "-"
 
 
 def test_results_are_collected_once(make_run, tmp_path):

@@ -87,7 +87,7 @@ def test_what_cannot_be_measured_is_in_no_mean_counted_and_named(tmp_path, caplo
     for name in ("si_sdr", "input_si_sdr", "si_sdr_improvement", "bss_eval_sdr"):
         assert summary[name] == pytest.approx(expected[name], abs=1e-9)
     assert (summary["num_mixtures"], summary["num_not_scored"]) == (3, len(BAD))
-    assert f"test, 3 mixtures, {len(BAD)} not scored" in score_table(summary["splits"])
+    assert score_table(summary["splits"]).split()[-5:] == ["mixtures", "3", "not", "scored", str(len(BAD))]
     [warning] = [r.getMessage() for r in caplog.records if "not scored" in r.getMessage()]
     found = findings(inspect(data.corpus, data.train.store, data.lists, data.tests))
     [sentence] = [each.sentence for each in found if "can't be scored" in each.sentence and each.is_wrong]

@@ -55,6 +55,7 @@ def train(config: DictConfig, path: Path) -> float:
             logging.getLogger().setLevel(logging.ERROR)
         trainer, logger = build(config, "trainer"), build(config, "logger")
         settings = build(config, "evaluation")
+        settings.check_rate(config.data.sample_rate)
         parts = build_parts(config, device, processes)
         if processes.is_main:
             fast_check(parts.data)
@@ -71,7 +72,7 @@ def train(config: DictConfig, path: Path) -> float:
                 folder.save_config(config)  # a prolonged run's steps
             summary = None if trained else load_summary(folder)
             processes.wait()  # until all have read it
-            if summary is None or (config.evaluation.bss_eval and "bss_eval_sdr" not in summary):
+            if summary is None or not summary.keys() >= {*settings.optional_columns}:
                 typed = " ".join(["python train.py", *HydraConfig.get().overrides.task])
                 summary = score_run(folder, config, parts.data, settings, folder.path, typed, processes)
                 if tracking:

@@ -1,42 +1,34 @@
 """A trained model to scores: SI-SDR of every source of every test mixture, with oracles and the mixture beside it."""
 
-import csv
-import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from separation.data import audio
 from separation.data.corpora.file_corpus import named
 from separation.data.mixtures import Batch, MixtureList
 from separation.data.scored_parts import ScoredParts, in_words
 from separation.errors import InputError, check_choice, check_count, check_flag
-from separation.evaluation.bss_eval import bss_eval
-from separation.evaluation.bss_eval_by_museval import BssEval, bss_eval_by_museval
+from separation.evaluation.audio_examples import Example, write_audio
+from separation.evaluation.metrics import BSS_EVAL, BSS_EVAL_TAPS, SI_SDR, centred, si_sdr_by_torch
 from separation.evaluation.oracles import ORACLES, OracleEstimator
+from separation.evaluation.perceptual import UNDEFINED, check_perceptual, perceptual_scores
+from separation.evaluation.summary import Row
 from separation.model.assignment import reorder
 from separation.model.features import Stft
 from separation.model.separators import Separator, separate
-from separation.model.si_sdr import best_permutation, si_sdr
-from separation.runs import atomic_files
-from separation.runs.untrusted_files import check_links
+from separation.model.si_sdr import best_permutation
 from separation.training.processes import Processes
 
 log = logging.getLogger(__name__)
-
-BSS_EVAL_TAPS = 512
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -49,8 +41,10 @@ class EvaluationSettings:
         zero_mean: remove the means of all signals before SI-SDR is taken, as asteroid does; museval doesn't.
         bss_eval: adds SDR, SIR and SAR of BSS Eval with 512 taps.
         batch_size: mixtures at once.
-        num_audio: of each split's first mixtures, so many are written as audio files.
+        num_audio: so many mixtures of each split are written as audio files, see `choose_examples`.
         progress: show a progress bar.
+        stoi: adds STOI and ESTOI, of the mixture too.
+        pesq: adds PESQ, of the mixture too; at 8 and 16 kHz only.
     """
 
     metrics: str
@@ -59,42 +53,30 @@ class EvaluationSettings:
     batch_size: int
     num_audio: int
     progress: bool
+    stoi: bool = False
+    pesq: bool = False
 
     def __post_init__(self) -> None:
         check_choice("metrics", self.metrics, tuple(SI_SDR))
-        check_flag("zero_mean", self.zero_mean)
+        for key in ("zero_mean", "bss_eval", "stoi", "pesq"):
+            check_flag(key, getattr(self, key))
         check_count("batch_size", self.batch_size)
         check_count("num_audio", self.num_audio, minimum=0)
 
+    @property
+    def perceptual(self) -> tuple[str, ...]:
+        """Which of `PERCEPTUAL` are asked for."""
+        return (*(("stoi", "estoi") if self.stoi else ()), *(("pesq",) if self.pesq else ()))
 
-def si_sdr_by_museval(estimates: Tensor, references: Tensor, num_samples: Tensor) -> np.ndarray:
-    """SI-SDR in dB, shape (batch, source), by museval's one-tap BSS Eval."""
-    scores = [
-        bss_eval_by_museval(estimate[:, :length].numpy(), reference[:, :length].numpy(), num_taps=1).sdr
-        for estimate, reference, length in zip(estimates, references, num_samples.tolist(), strict=True)
-    ]
-    return np.stack(scores)
+    @property
+    def optional_columns(self) -> tuple[str, ...]:
+        """Columns that scores have only where they are asked for."""
+        return (*(("bss_eval_sdr",) if self.bss_eval else ()), *self.perceptual)
 
-
-def centred(signals: Tensor, num_samples: Tensor) -> Tensor:
-    """Signals without their means, shape (batch, source, time), zeros after each mixture's end."""
-    inside = torch.arange(signals.shape[-1]) < num_samples[:, None, None]
-    return (signals - signals.sum(-1, keepdim=True) / num_samples[:, None, None]) * inside
-
-
-def si_sdr_by_torch(estimates: Tensor, references: Tensor, num_samples: Tensor) -> np.ndarray:
-    """SI-SDR in dB, shape (batch, source); the zeros after a mixture's end change nothing."""
-    return si_sdr(estimates, references).numpy()
-
-
-SI_SDR: dict[str, Callable[[Tensor, Tensor, Tensor], np.ndarray]] = {
-    "museval": si_sdr_by_museval,
-    "torch": si_sdr_by_torch,
-}
-BSS_EVAL: dict[str, Callable[[np.ndarray, np.ndarray, int], BssEval]] = {
-    "museval": bss_eval_by_museval,
-    "torch": bss_eval,
-}
+    def check_rate(self, sample_rate: int) -> None:
+        """Raises InputError where a score that is asked for can't be computed at a rate in Hz, or its package isn't
+        installed."""
+        check_perceptual(self.perceptual, sample_rate)
 
 
 Estimator = Callable[[Batch], Tensor]
@@ -147,7 +129,7 @@ class Evaluator:
         batches = batches[self.processes.rank :: self.processes.count]
         parts = ScoredParts(mixtures)
         rows: dict[int, list[Row]] = {}
-        problems: dict[int, str] = {}
+        problems: dict[tuple[str, int], str] = {}
         # None: hidden where there is no terminal
         hidden = None if self.settings.progress and self.processes.is_main else True
         with tqdm(total=sum(map(len, batches)), unit="mixture", desc=mixtures.split, disable=hidden) as bar:
@@ -160,26 +142,34 @@ class Evaluator:
                     for source in found:
                         group[source] = {k: math.nan if isinstance(v, float) else v for k, v in group[source].items()}
                     if reason := in_words(found) or _undefined(group):
-                        problems[index] = f"{batch.names[i]}: {reason}"
+                        problems["not scored", index] = f"{batch.names[i]}: {reason}"
+                        continue
+                    for name, reason in UNDEFINED.items():
+                        if any(math.isnan(row.get(name, 0.0)) for row in group):
+                            problems[f"without {name}", index] = f"{batch.names[i]}: {reason}"
                 bar.update(len(indices))
         together = {index: group for part in self.processes.gather(rows) for index, group in part.items()}
-        unscored = {index: text for part in self.processes.gather(problems) for index, text in part.items()}
-        if unscored and self.processes.is_main:
-            names = named([unscored[index] for index in sorted(unscored)])
-            log.warning("%s: %d of %d mixtures not scored: %s", mixtures.split, len(unscored), len(together), names)
+        unscored: dict[str, list[str]] = defaultdict(list)
+        all_problems = {key: text for part in self.processes.gather(problems) for key, text in part.items()}
+        for what, index in sorted(all_problems):
+            unscored[what].append(all_problems[what, index])
+        if self.processes.is_main:
+            for what, texts in unscored.items():
+                counts = f"{mixtures.split}: {len(texts)} of {len(together)} mixtures {what}"
+                log.warning("%s: %s", counts, named(texts))
         return [row for index in sorted(together) for row in together[index]]
 
-    def write_examples(self, mixtures: MixtureList, folder: Path) -> None:
-        """Writes the first mixtures' audio: `NAME/mixture.wav`, `NAME/reference_1.wav`, `NAME/estimate_1.wav`, ..."""
+    def write_examples(self, mixtures: MixtureList, examples: Sequence[Example], folder: Path) -> None:
+        """Writes mixtures' audio into their folders: `mixture.wav`, `reference_1.wav`, `estimate_1.wav`, ..."""
         rate = mixtures.store.sample_rate
         with ThreadPoolExecutor(1) as thread:  # writes one while the next is separated
             writing = []
-            for index in range(min(self.settings.num_audio, len(mixtures))):
-                batch = mixtures.whole([index])
+            for example in examples:
+                batch = mixtures.whole([example.number])
                 signals = {"mixture": batch.mixture[0]}
                 for kind, sources in (("reference", batch.sources[0]), ("estimate", self._separate(batch)[0])):
                     signals |= {f"{kind}_{number}": source for number, source in enumerate(sources, start=1)}
-                writing.append(thread.submit(write_audio, folder / batch.names[0], signals, rate))
+                writing.append(thread.submit(write_audio, folder / example.folder, signals, rate))
             for written in writing:
                 written.result()
 
@@ -196,21 +186,21 @@ class Evaluator:
         """Each mixture's rows."""
         score = SI_SDR[self.settings.metrics]
         mixture = batch.mixture.unsqueeze(1).expand_as(batch.sources)
-        signals = {"input_si_sdr": mixture, "si_sdr": estimates}
+        heard = {"input_si_sdr": mixture, "si_sdr": estimates}
         ideal = {f"oracle_{name}": oracle(batch) for name, oracle in self.oracles.items()}
         references = batch.sources
         if self.settings.zero_mean:
             references = centred(references, batch.num_samples)
-            signals, ideal = (
-                {name: centred(signal, batch.num_samples) for name, signal in group.items()}
-                for group in (signals, ideal)
+            heard, ideal = (
+                {name: centred(signal, batch.num_samples) for name, signal in group.items()} for group in (heard, ideal)
             )
-        columns = {name: score(signal, references, batch.num_samples) for name, signal in signals.items()}
+        columns = {name: score(signal, references, batch.num_samples) for name, signal in heard.items()}
         columns["si_sdr_improvement"] = columns["si_sdr"] - columns["input_si_sdr"]
         columns |= {name: si_sdr_by_torch(signal, references, batch.num_samples) for name, signal in ideal.items()}
         for i, index in enumerate(indices):
             length = int(batch.num_samples[i])
-            extra = self._bss_eval(batch.sources[i, :, :length], estimates[i, :, :length])
+            ours, whole, sources = (x[i, ..., :length].numpy() for x in (estimates, batch.mixture, batch.sources))
+            extra = self._optional_scores(ours, whole, sources, mixtures.store.sample_rate)
             yield [
                 {
                     "split": mixtures.split,
@@ -225,70 +215,18 @@ class Evaluator:
                 for source, utterance in enumerate(mixtures.draw(index).utterances[: batch.sources.shape[1]])
             ]
 
-    def _bss_eval(self, references: Tensor, estimates: Tensor) -> dict[str, np.ndarray]:
-        if not self.settings.bss_eval:
-            return {}
-        scores = BSS_EVAL[self.settings.metrics](estimates.numpy(), references.numpy(), BSS_EVAL_TAPS)
-        return {f"bss_eval_{name}": values for name, values in scores._asdict().items()}
-
-
-def write_audio(folder: Path, signals: dict[str, Tensor], sample_rate: int) -> None:
-    """Writes a WAV file for each signal, shape (time,)."""
-    check_links([folder, folder.parent])
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, signal in signals.items():
-        audio.write(folder / f"{name}.wav", signal.numpy(), sample_rate)
+    def _optional_scores(
+        self, estimates: np.ndarray, mixture: np.ndarray, references: np.ndarray, sample_rate: int
+    ) -> dict[str, np.ndarray]:
+        """What is asked for beside SI-SDR, shape (source,) each."""
+        scores = perceptual_scores(self.settings.perceptual, estimates, mixture, references, sample_rate)
+        if self.settings.bss_eval:
+            by_taps = BSS_EVAL[self.settings.metrics](estimates, references, BSS_EVAL_TAPS)
+            scores = {f"bss_eval_{name}": values for name, values in by_taps._asdict().items()} | scores
+        return scores
 
 
 def _undefined(group: list[Row]) -> str:
     """Which of a mixture's sources have no score though they can be measured: their estimates are silent."""
     silent = [str(row["source"] + 1) for row in group if math.isnan(row["si_sdr"])]
     return f"the estimate of source {', '.join(silent)} is silent" if silent else ""
-
-
-def summarize(rows: list[Row], trained_on: Collection[str] | None = None) -> dict[str, Any]:
-    """Means over a split's mixtures and sources, in dB, and which mixtures they are of.
-
-    A mixture counts whole or not at all: where one source has no score, the others' have nothing beside them to be
-    separated from.
-
-    Args:
-        trained_on: the training speakers; None: unknown.
-
-    Raises:
-        InputError: no mixture has all scores.
-    """
-    mixtures: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        mixtures[row["mixture"]].append(row)
-    scored = [group for group in mixtures.values() if not any(math.isnan(row["si_sdr_improvement"]) for row in group)]
-    if not scored:
-        raise InputError(f"data: none of the {len(mixtures)} mixtures of the {rows[0]['split']} split can be scored")
-    kept = [row for group in scored for row in group]
-    scores = [name for name, value in rows[0].items() if isinstance(value, float)]
-    # An oracle may have no score where the model has one: its own mean goes without.
-    values = {name: [row[name] for row in kept if not math.isnan(row[name])] for name in scores}
-    means = {name: fmean(numbers) if numbers else None for name, numbers in values.items()}
-    oracle = {name: means.pop(f"oracle_{name}") for name in ORACLES}
-    speakers = {row["speaker"] for row in kept} - {""}
-    return {
-        "num_mixtures": len(scored),
-        "num_not_scored": len(mixtures) - len(scored),
-        "num_speakers": len(speakers),
-        "num_known_speakers": None if trained_on is None else len(speakers & set(trained_on)),
-        **means,
-        "oracle": oracle,
-    }
-
-
-def write_scores(path: Path, rows: list[Row]) -> None:
-    """Writes `scores.csv` whole."""
-    with atomic_files.replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """Writes `summary.json` whole."""
-    atomic_files.write_text(path, json.dumps(summary, indent=2) + "\n")

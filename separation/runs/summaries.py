@@ -7,12 +7,21 @@ from typing import Any
 
 from separation.runs.run_folder import RunFolder, short_names
 
+MODEL = "model"
+"""Whose scores a summary has: a trained model's, or those of one of `ORACLE_TITLES`, or of the mixture as it is."""
 ORACLE_TITLES = {
     "ideal_binary": "ideal binary mask",
     "ideal_ratio": "ideal ratio mask",
     "wiener_like": "Wiener-like mask",
     "phase_sensitive": "phase-sensitive mask",
 }
+
+OPTIONAL_TITLES = {
+    **{f"bss_eval_{name}": f"{name.upper()} (BSS Eval) [dB]" for name in ("sdr", "sir", "sar")},
+    **{"stoi": "STOI", "estoi": "ESTOI", "pesq": "PESQ [MOS-LQO]"},
+}
+"""Scores that a summary may have."""
+STATISTICS = {"median": "median", "percentile_5": "5th percentile", "std": "standard deviation"}
 
 LARGEST_SUMMARY = 1_000_000
 """In bytes."""
@@ -26,6 +35,7 @@ def load_summary(folder: RunFolder) -> dict[str, Any] | None:
         summary = json.loads(folder.summary.read_text(encoding="utf-8"))
         for scores in summary["splits"].values():
             float(scores["si_sdr"] + scores["si_sdr_improvement"] + scores["num_mixtures"])
+            dict(scores.get("pairs", {}))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None
     return summary
@@ -60,25 +70,51 @@ def familiarity(scores: dict[str, Any]) -> str:
     return "known speakers" if known == count else f"{known} of {count} speakers known" if known else "unknown speakers"
 
 
-def score_table(splits: dict[str, dict[str, Any]]) -> str:
-    """One run's scores: a column for each test split, the mixture and the oracles beside the model."""
+def score_table(splits: dict[str, dict[str, Any]], estimator: str = MODEL) -> str:
+    """One run's scores: a column for each test split, the mixture and the oracles beside the model.
+
+    Args:
+        estimator: whose scores they are: `MODEL`, or an oracle's name.
+    """
     columns = list(splits.values())
-    rows = [
-        ["mixture", *(decibels(column["input_si_sdr"]) for column in columns)],
-        ["model", *(decibels(column["si_sdr"]) for column in columns)],
-        ["model's improvement", *(decibels(column["si_sdr_improvement"]) for column in columns)],
-    ]
-    for name, title in ORACLE_TITLES.items():
-        rows.append([title, *(decibels(column["oracle"][name]) for column in columns)])
-    for name, title in {"sdr": "SDR", "sir": "SIR", "sar": "SAR"}.items():
-        if f"bss_eval_{name}" in columns[0]:
-            rows.append([f"model's {title} (BSS Eval)", *(decibels(column[f"bss_eval_{name}"]) for column in columns)])
-    header = ["SI-SDR [dB]"]
-    for name, column in splits.items():
-        missing = column.get("num_not_scored")
-        count = f"{column['num_mixtures']} mixtures" + (f", {missing} not scored" if missing else "")
-        header.append(f"{_title(name, [column])}, {count}")
-    return table(header, rows)
+
+    def line(title: str, *keys: str) -> list[str]:
+        return [title, *(decibels(score_at(column, *keys)) for column in columns)]
+
+    name, whose = "model", "model's"
+    if estimator != MODEL:
+        name, whose = f"oracle: {ORACLE_TITLES.get(estimator, estimator)}", "oracle's"
+    rows = [line("mixture", "input_si_sdr"), line(name, "si_sdr"), line(f"{whose} improvement", "si_sdr_improvement")]
+    if all("statistics" in column for column in columns):
+        rows += [line(f"  {title}", "statistics", "si_sdr_improvement", key) for key, title in STATISTICS.items()]
+    for pair in sorted({pair for column in columns for pair in column.get("pairs", {})}):
+        rows.append(line(f"  {pair}", "pairs", pair, "si_sdr_improvement"))
+    rows += [line(title, "oracle", key) for key, title in ORACLE_TITLES.items() if key != estimator]
+    for key, title in OPTIONAL_TITLES.items():
+        if key in columns[0]:
+            rows += [line(f"mixture's {title}", f"input_{key}")] if f"input_{key}" in columns[0] else []
+            rows.append([f"{whose} {title}", *(_with_count(column, key) for column in columns)])
+    rows.append(["mixtures", *(str(column["num_mixtures"]) for column in columns)])
+    if any(column.get("num_not_scored") for column in columns):
+        rows.append(["not scored", *(str(column.get("num_not_scored", 0)) for column in columns)])
+    if any(map(familiarity, columns)):
+        rows.append(["speakers", *(familiarity(column).replace(" speakers", "") or "-" for column in columns)])
+    return table(["SI-SDR [dB]", *splits], rows)
+
+
+def _with_count(scores: dict[str, Any], key: str) -> str:
+    """A score, and of how many mixtures it is the mean where they aren't all that have SI-SDR."""
+    count = score_at(scores, "statistics", key, "num_mixtures")
+    some = "" if count in (None, scores["num_mixtures"]) else f" ({count} mixtures)"
+    return decibels(score_at(scores, key)) + some
+
+
+def score_at(scores: dict[str, Any], *keys: str) -> float | None:
+    """A finite number below some keys of a summary; None where there is none."""
+    value: Any = scores
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, int | float) and abs(value) < 1e15 else None
 
 
 def runs_table(folders: Sequence[RunFolder], root: Path) -> str:

@@ -1,6 +1,7 @@
 """Tables and figures over many runs: `python -m separation.studies --help`."""
 
 import argparse
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from separation.app.command import entry_point
 from separation.errors import InputError
 from separation.runs.atomic_files import replacing
 from separation.runs.run_folder import RunFolder
+from separation.studies.compare import METRICS, Comparison
 from separation.studies.conditions import Conditions
 from separation.studies.curves import CURVE_COLUMNS, collect_curves
 from separation.studies.gains import VALIDATION_COLUMNS, Gains, collect_validation, load_validation
 from separation.studies.paired_mixtures import MIXTURE_COLUMNS, PairedMixtures, collect_mixtures, load_mixtures
 from separation.studies.rates import Rates
+from separation.studies.run_scores import RunScores
 from separation.studies.run_table import collect_runs, join, load_runs, read_table, write_table
 from separation.studies.scales import Scales
 from separation.studies.strategies import Strategies
@@ -71,6 +74,19 @@ def parser() -> argparse.ArgumentParser:
     suffixes = f"{', '.join(PICTURES)}, or .gif, which grows with training"
     command.add_argument("--output", type=Path, metavar="FILE", required=True, help=suffixes)
 
+    purpose = "two runs mixture by mixture: mean difference, its interval, a paired test"
+    command = commands.add_parser("compare", help=purpose, description=f"Compares {purpose}.")
+    for name in ("a", "b"):
+        command.add_argument(name, type=Path, metavar=f"RUN_{name.upper()}", help="folder with a scores.csv")
+    command.add_argument("--metric", default="si_sdr", metavar="COLUMN", help=", ".join(METRICS))
+    output_help = f"writes the scatter of B over A ({', '.join(PICTURES)}) or the table ({', '.join(FORMATS)})"
+    command.add_argument("--output", type=Path, metavar="FILE", help=output_help)
+
+    purpose = "the scores of runs, a row each, as a table for a report"
+    command = commands.add_parser("table", help=purpose, description=f"Prints {purpose}.")
+    command.add_argument("folders", nargs="+", type=Path, metavar="RUNS", help="run, or folder of runs")
+    command.add_argument("--output", type=Path, metavar="FILE", help=f"writes the table ({', '.join(FORMATS)})")
+
     purpose = "finished runs in a table; rows that it holds stay"
     command = commands.add_parser("collect", help=purpose, description=f"Collects {purpose}.")
     command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run, or folder of runs")
@@ -87,6 +103,12 @@ def main() -> None:
     arguments = parser().parse_args()
     if arguments.command == "collect":
         collect(arguments)
+    elif arguments.command == "table":
+        check_output(arguments.output, FORMATS)
+        present("table", RunScores(arguments.folders), arguments.output)
+    elif arguments.command == "compare":
+        check_output(arguments.output)
+        present("compare", Comparison((arguments.a, arguments.b), arguments.metric), arguments.output)
     elif arguments.command == "dynamics":
         draw_dynamics(RunFolder(arguments.unclipped), RunFolder(arguments.clipped), arguments.output)
     else:
@@ -94,11 +116,22 @@ def main() -> None:
 
 
 def study(name: str, paths: list[Path], mixed: bool, output: Path | None) -> None:
-    """Prints a study's report; writes its figure or table where there is an output."""
-    if output and (output in paths or output.suffix not in (*PICTURES, *FORMATS)):
-        raise InputError(f"--output {output}: expected a new file with suffix {', '.join((*PICTURES, *FORMATS))}")
+    """Presents a study of runs."""
+    check_output(output, inputs=paths)
     load, make, _ = STUDIES[name]
-    result = make(load(paths), mixed)
+    present(name, make(load(paths), mixed), output)
+
+
+def check_output(
+    output: Path | None, suffixes: Collection[str] = (*PICTURES, *FORMATS), inputs: Sequence[Path] = ()
+) -> None:
+    """Raises InputError where what a command makes can't be written to `output`."""
+    if output and (output in inputs or output.suffix not in suffixes):
+        raise InputError(f"--output {output}: expected a new file with suffix {', '.join(suffixes)}")
+
+
+def present(name: str, result: Any, output: Path | None) -> None:
+    """Prints a study's report; writes its figure or table where there is an output."""
     report = result.report()
     print(report)
     if output and output.suffix in PICTURES:

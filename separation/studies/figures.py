@@ -1,5 +1,6 @@
 """The studies' tables as figures."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from separation.studies.compare import METRICS, Comparison
 from separation.studies.comparing import AUTOCLIP, NONE, is_clipping
 from separation.studies.conditions import Conditions
 from separation.studies.gains import GAINS, Gains
@@ -82,6 +84,33 @@ def mixtures_figure(study: PairedMixtures) -> Figure:
         _name_differences(axis, split, NONE)
     axes[0][0].set_yticks(range(len(rows)), [", ".join(row).replace("_", " ") for row in rows], fontsize=8)
     axes[0][0].invert_yaxis()
+    return figure
+
+
+def comparison_figure(study: Comparison) -> Figure:
+    """A point a mixture, B's score over A's: above the diagonal B is better."""
+    splits = dict(list(study.scores.groupby("split", sort=False)))
+    pairs = sorted(study.scores["pair"].unique())
+    figure, axes = plt.subplots(1, len(splits), figsize=(4.6 * len(splits), 4.7), squeeze=False, layout="constrained")
+    both = study.scores[["a", "b"]].to_numpy()
+    margin = 0.05 * (np.ptp(both) or 1.0)
+    limits = both.min() - margin, both.max() + margin
+    for axis, (split, rows) in zip(axes[0], splits.items(), strict=True):
+        axis.plot(limits, limits, color="gray", linewidth=0.8)
+        for number, pair in enumerate(pairs):
+            of_pair = rows[rows["pair"] == pair]
+            axis.plot(of_pair["a"], of_pair["b"], "o", color=f"C{number}", markersize=4, alpha=0.6, label=pair)
+        axis.set(xlim=limits, ylim=limits, aspect="equal")
+        axis.set_title(f"{split}: {len(rows)} mixtures", fontsize=10)
+        labels = (
+            textwrap.fill(f"{METRICS[study.metric]} of {letter}: {name}", 60)
+            for letter, name in zip("AB", study.names, strict=True)
+        )
+        axis.set_xlabel(next(labels), fontsize=9)
+        axis.set_ylabel(next(labels), fontsize=9)
+        axis.grid(alpha=0.3)
+    if any(pairs):
+        axes[0][-1].legend(fontsize=8, loc="lower right")
     return figure
 
 
@@ -213,6 +242,7 @@ def curves_figure(study: Strategies, curves: pd.DataFrame) -> Figure:
 FIGURES: dict[type, Callable[[Any], Figure]] = {
     Gains: gains_figure,
     PairedMixtures: mixtures_figure,
+    Comparison: comparison_figure,
     Rates: rates_figure,
     Table1: table1_figure,
     Strategies: strategies_figure,

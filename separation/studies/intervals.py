@@ -43,7 +43,20 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return self.text(2)
+
+    def text(self, digits: int) -> str:
+        """With so many digits after the point."""
+        value, low, high = (f"{number:.{digits}f}" for number in self)
+        return f"{value} [{low}, {high}]"
+
+
+def bootstrap(values: np.ndarray) -> Interval:
+    """The mean of independent values, shape (values,), and its interval by the percentiles of 10,000 resampled means,
+    the same each time; too narrow where there are few."""
+    settings = {"n_resamples": 10_000, "batch": 500, "method": "percentile"}
+    found = scipy.stats.bootstrap((values,), np.mean, random_state=np.random.default_rng(0), **settings)
+    return Interval(float(values.mean()), *map(float, found.confidence_interval))
 
 
 def crossed_bootstrap(values: np.ndarray, draws: int = 10_000) -> Interval:

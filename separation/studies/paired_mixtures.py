@@ -128,4 +128,4 @@ class PairedMixtures:
             " (Owen, 2007): it speaks of other seeds and of other mixtures of these speakers; with few seeds it is too"
             " narrow in their part. 'Seeds': Student's t interval over the seeds' means, for the mixtures at hand"
         )
-        return Report(tables, [note, *filter(None, self.notes)])
+        return Report(tables, [note, *filter(None, self.notes)], "split")

@@ -13,8 +13,10 @@ class Report(NamedTuple):
     """What a study prints."""
 
     tables: dict[str, pd.DataFrame]
-    """Tables of texts, by the heading of their rows' names; of several, each is one model's."""
+    """Tables of texts, by the heading of their rows' names."""
     notes: list[str]
+    tables_of: str = "model"
+    """What each of several tables is of."""
 
     def __str__(self) -> str:
         parts = [_aligned(rows.rename_axis(heading).reset_index()) for heading, rows in self.tables.items()]
@@ -30,7 +32,7 @@ class Report(NamedTuple):
         if len(self.tables) == 1:
             [(heading, rows)] = self.tables.items()
             return rows.rename_axis(heading).reset_index()
-        return pd.concat(self.tables, names=["model", "row"]).reset_index().fillna("")
+        return pd.concat(self.tables, names=[self.tables_of, "row"]).reset_index().fillna("")
 
 
 def _aligned(rows: pd.DataFrame) -> str:

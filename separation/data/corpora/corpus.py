@@ -104,6 +104,10 @@ class Corpus(ABC):
             InputError: a file can't be used; the message names every such file.
         """
 
+    def sexes(self) -> dict[str, str]:
+        """The speakers' sexes, "F" or "M", as far as the corpus says."""
+        return {}
+
     def mixture_lists(self, stored: Collection[str]) -> dict[str, list[ListedMixture]]:
         """The mixtures of the splits that have a list; those of others are drawn.
 

@@ -108,6 +108,11 @@ class DemoCorpus(Corpus):
     def name(self) -> str:
         return "demo"
 
+    def sexes(self) -> dict[str, str]:
+        # KNOWN_VOICES and UNKNOWN_VOICES have them in turn.
+        counts = {"voice": self.voices, "unknown": self.unknown_voices}
+        return {f"{name}{i:02}": "MF"[i % 2] for name, count in counts.items() for i in range(count)}
+
     def fingerprint(self) -> dict[str, Any]:
         return {
             "voices": self.voices,

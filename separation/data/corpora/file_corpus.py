@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -79,6 +80,19 @@ def speakers_named(key: str, names: Iterable[str | int], speakers: Iterable[str]
     if unknown:
         raise InputError(f"{key}: there is no speaker {', '.join(unknown)}; there are {named(known, ', ')}")
     return found
+
+
+def sexes_in(path: Path, line: re.Pattern[str]) -> dict[str, str]:
+    """The sexes of speakers, "F" or "M", in a corpus's list of them; empty where there is no such file.
+
+    Args:
+        line: matches an entry, with groups `speaker` and `sex`.
+    """
+    if not path.is_file():
+        return {}
+    return {
+        match["speaker"]: match["sex"] for match in line.finditer(path.read_text(encoding="utf-8", errors="replace"))
+    }
 
 
 def split_names(names: Sequence[str], shares: dict[str, float], *keys: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from separation.data.corpora import file_corpus
 from separation.data.corpora.catalogue import Catalogue, ListedCorpus, check_noise
 from separation.data.corpora.corpus import TEST, TRAIN, VALID
 from separation.data.corpora.csv_tables import list_tables
-from separation.data.corpora.librispeech import speaker_of, utterances_folder
+from separation.data.corpora.librispeech import reader_sexes, speaker_of, utterances_folder
 from separation.data.corpora.mixture_tree import MixtureTree, check_unpadded, folder_of_rate
 from separation.data.mixtures import MODES
 from separation.errors import InputError, check_choice
@@ -80,6 +80,9 @@ class LibriMixCorpus(ListedCorpus):
     @property
     def native_rate(self) -> int:  # type: ignore[override]
         return self.sample_rate if self.metadata is None else 16_000
+
+    def sexes(self) -> dict[str, str]:
+        return reader_sexes(self.root)
 
     def read(self, path: Path) -> np.ndarray:
         resample = audio.resample if self.metadata is None else audio.resample_polyphase

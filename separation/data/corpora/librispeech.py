@@ -1,5 +1,6 @@
 """LibriSpeech: read English, mixed by the protocol of WSJ0-2mix."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,19 @@ from separation.errors import InputError, check_count, check_number
 
 MINI_SUBSETS = ("train-clean-5", "dev-clean-2")
 """Of Mini LibriSpeech (openslr.org/31)."""
+SEX = re.compile(r"^(?P<speaker>\d+) *\| *(?P<sex>[FM]) *\|", re.MULTILINE)
+"""In a line of SPEAKERS.TXT."""
 
 
 def utterances_folder(root: str) -> Path:
     """The folder that holds the subsets: `root`, or its sub-folder LibriSpeech."""
     folder = file_corpus.corpus_root(root)
     return folder / "LibriSpeech" if (folder / "LibriSpeech").is_dir() else folder
+
+
+def reader_sexes(root: str) -> dict[str, str]:
+    """Of LibriSpeech's readers, by its SPEAKERS.TXT; empty where that isn't in the folder."""
+    return file_corpus.sexes_in(utterances_folder(root) / "SPEAKERS.TXT", SEX)
 
 
 def speaker_of(path: Path) -> str:
@@ -72,6 +80,9 @@ class LibriSpeechCorpus(PlainCorpus):
     @property
     def unseen_test(self) -> bool:  # type: ignore[override]
         return self.test_share == 0
+
+    def sexes(self) -> dict[str, str]:
+        return reader_sexes(self.root)
 
     def read(self, path: Path) -> np.ndarray:
         return audio.read_mono(path, self.sample_rate, self.native_rate, keep_offset=False)

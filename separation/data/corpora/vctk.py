@@ -1,5 +1,6 @@
 """VCTK 0.92: 110 English speakers, two microphones."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,8 @@ from separation.errors import InputError, check_choice
 
 FOLDER = "wav48_silence_trimmed"
 MICROPHONES = ("mic1", "mic2")
+SEX = re.compile(r"^(?P<speaker>[ps]\d+) +\d* +(?P<sex>[FM])\b", re.MULTILINE)
+"""In a line of speaker-info.txt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,9 @@ class VctkCorpus(FolderCorpus):
             f"data.root={self.root}: holds no {FOLDER}; is it VCTK 0.92? python scripts/download.py vctk"
             f" root={self.root} fetches it"
         )
+
+    def sexes(self) -> dict[str, str]:
+        return file_corpus.sexes_in(self._base.parent / "speaker-info.txt", SEX)
 
     def _find(self) -> list[Path]:
         return sorted(self._base.glob(f"[!.]*/[!.]*_{self.microphone}.flac"))
