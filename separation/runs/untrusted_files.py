@@ -30,7 +30,7 @@ NEW_GROUPS = ("scheduler",)
 """Of these, what earlier versions didn't save."""
 VALUES = (
     *("seed", "device", "threads", "run_dir", "experiment", "choices", "overrides"),
-    *("loss_scale", "magnitude_scale"),
+    *("loss_scale", "magnitude_scale", "init_from", "init_strict"),
 )
 """The keys of a run's settings."""
 ALLOWED_TARGETS: dict[str, str | tuple[str, ...]] = {
