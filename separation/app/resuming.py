@@ -57,9 +57,11 @@ def resumed_config(overrides: Sequence[str]) -> tuple[DictConfig, RunFolder, lis
     saved = folder.load_config()
     config = compose_saved(folder, typed)
     with open_dict(config):
-        for key in program:
-            if key not in config:  # what the version that wrote the folder hadn't
+        for key in program:  # what the version that wrote the folder hadn't
+            if key not in config:
                 config[key] = program[key]
+        for key in ("trainer", "evaluation"):
+            config[key] = OmegaConf.merge(program[key], config[key])
         config.allow, config.resume = program.allow, None
         config.run_dir, config.trainer.resume = str(folder.path), True
         config.overrides = _joined(saved.get("overrides"), [text for text in typed if key_of(text) not in CHANGEABLE])
