@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import CPU, ROOT, TINY
-from test_resume import StopAt, assert_same, rows
+from conftest import CPU, ROOT, TINY, StopAt, assert_same, rows
 
 import separation
 from gradclip import AutoClip
@@ -72,7 +71,7 @@ def test_a_run_that_has_ended_says_so_and_can_be_prolonged(train, caplog, tmp_pa
     before = Path("parts/steps.csv").read_bytes()
     with caplog.at_level(logging.INFO):
         train("resume=parts")
-    assert "the run has ended; a larger trainer.max_steps goes on with it" in caplog.text
+    assert "the run has ended; a larger trainer.max_steps (or trainer.patience) goes on with it" in caplog.text
     assert "model's improvement" in caplog.text and Path("parts/steps.csv").read_bytes() == before
     assert train("resume=parts", "trainer.max_steps=11", stop=1) is None
     train("resume=parts")  # the eleven steps are saved

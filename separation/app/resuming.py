@@ -12,6 +12,8 @@ from separation.errors import InputError
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
 from separation.runs.untrusted_files import check_targets
+from separation.training.step import TrainingParts
+from separation.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 CHANGEABLE = ("optimizer.lr", "optimizer.weight_decay")
@@ -77,8 +79,20 @@ def _joined(before: Any, typed: Sequence[str]) -> list[str]:
     return [*(text for text in map(str, before or ()) if key_of(text) not in keys), *typed]
 
 
+def _change(group: dict[str, Any], settings: dict[str, Any], name: str) -> None:
+    """Brings a setting into a saved group of parameters. A learning rate that a schedule has changed stays the same
+    fraction of the rate at the beginning."""
+    if name == "lr" and "initial_lr" in group:
+        before, now = group["initial_lr"], settings["initial_lr"]
+        if before != now:
+            group["lr"] = group["lr"] * now / before if before else settings["lr"]
+        group["initial_lr"] = now
+    else:
+        group[name] = settings[name]
+
+
 def change_optimizer(
-    folder: RunFolder, config: DictConfig, keys: Sequence[str], optimizer: torch.optim.Optimizer, total: int
+    folder: RunFolder, config: DictConfig, keys: Sequence[str], trainer: Trainer, parts: TrainingParts
 ) -> None:
     """Brings typed settings into the state from which the run goes on, says so, and saves them.
 
@@ -86,8 +100,7 @@ def change_optimizer(
 
     Args:
         keys: of the settings.
-        optimizer: as the settings build it.
-        total: steps of the whole run.
+        trainer, parts: as the settings build them.
 
     Raises:
         InputError: the state isn't one of this optimizer, or no step is left.
@@ -97,13 +110,22 @@ def change_optimizer(
     if folder.last.is_file():
         state = checkpoint.load(folder.last, torch.device("cpu"))
         try:
-            step = state["progress"]["step"]
-            if step >= total:
+            step, stale_epochs = state["progress"]["step"], state["progress"].get("stale_epochs", 0)
+            if step >= trainer.num_steps(len(parts.data.train))[1]:
                 raise InputError(
                     f"{', '.join(changed)}: the run has ended at step {step}; give a larger trainer.max_steps beside it"
                 )
-            for group, settings in zip(state["optimizer"]["param_groups"], optimizer.param_groups, strict=True):
-                group |= {name: settings[name] for name in (key.rpartition(".")[2] for key in keys)}
+            if trainer.patience is not None and stale_epochs >= trainer.patience:
+                raise InputError(
+                    f"{', '.join(changed)}: trainer.patience={trainer.patience} has ended the run; give a larger one"
+                )
+            groups = parts.optimizer.param_groups
+            for group, settings in zip(state["optimizer"]["param_groups"], groups, strict=True):
+                for key in keys:
+                    _change(group, settings, key.rpartition(".")[2])
+            if "base_lrs" in state.get("schedule", {}):
+                state["schedule"]["base_lrs"] = [group["initial_lr"] for group in groups]
+                state["schedule"]["_last_lr"] = [group["lr"] for group in state["optimizer"]["param_groups"]]
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{folder.last}: holds no state of a run; train anew in another run_dir") from error
         checkpoint.save(folder.last, {name: value for name, value in state.items() if name != "format"})

@@ -122,8 +122,7 @@ def _train(
             if initial:
                 write_text(folder.initial, json.dumps(initial.record(parts.network), indent=1) + "\n")
             if changes:
-                _, total = trainer.num_steps(len(parts.data.train))
-                change_optimizer(folder, config, changes, parts.optimizer, total)
+                change_optimizer(folder, config, changes, trainer, parts)
         processes.wait()
         trained = _fit(trainer, parts, folder, config, interruption)
         summary = None if trained else load_summary(folder)
@@ -146,7 +145,7 @@ def _fit(
             folder.save_config(config)
         raise
     if not trained:
-        log.info("%s: the run has ended; a larger trainer.max_steps goes on with it", folder.path)
+        log.info("%s: the run has ended; a larger trainer.max_steps (or trainer.patience) goes on with it", folder.path)
     elif parts.processes.is_main:
         folder.save_config(config)
     return trained
