@@ -1,6 +1,7 @@
 """`resume=RUN_DIR` alone goes on with a run; what is typed beside it."""
 
 import logging
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,24 @@ def test_a_learning_rate_holds_from_exactly_the_next_step_on(train, caplog):
     train("resume=again", "optimizer.lr=1.5")  # the same again changes nothing
     assert_same(Path("other").absolute(), Path("again").absolute())
     assert Path("again/changes.txt").read_text() == Path("other/changes.txt").read_text()
+
+
+def test_a_schedule_goes_on_from_another_learning_rate(train):
+    train("run_dir=run", "scheduler=cosine", "optimizer.lr=0.002", "data.num_train=2", stop=5)
+    train("resume=run", "optimizer.lr=0.02")
+    rates = [float(row["train/learning_rate"]) for row in rows(Path("run/epochs.csv"), "")]
+    whole = [(0.002 if step < 5 else 0.02) * (1 + math.cos(math.pi * step / 8)) / 2 for step in range(1, 9)]
+    assert rates == pytest.approx(whole, rel=1e-12)  # of the rate after each step
+
+
+def test_a_plateau_goes_on_after_it_has_lowered_the_rate(train):
+    plateau = ["scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.5", "data.num_train=2"]
+    train("run_dir=whole", *plateau)
+    rates = [float(row["train/learning_rate"]) for row in rows(Path("whole/epochs.csv"), "")]
+    lowered = next(step for step, rate in enumerate(rates, start=1) if rate < 0.5)
+    train("run_dir=parts", *plateau, stop=lowered)
+    train("resume=parts")
+    assert_same(Path("whole").absolute(), Path("parts").absolute())
 
 
 def test_a_change_that_was_cut_short_is_finished_by_the_same_command(train, monkeypatch):
