@@ -13,7 +13,8 @@ from statistics import mean, stdev
 import separation
 from separation.app.command import entry_point
 from separation.runs.provenance import write_json
-from separation.runs.summaries import decibels, table
+from separation.runs.run_folder import RunFolder
+from separation.runs.summaries import decibels, load_summary, table
 
 OUTPUT = Path("runs/demo_finetuned")
 SEEDS = (0, 1, 2)
@@ -52,7 +53,8 @@ def finetune() -> None:
         [name, decibels(mean(each)), decibels(stdev(each) if len(each) > 1 else None)] for name, each in scores.items()
     ]
     print(table(["SI-SDR improvement [dB]", "mean", "deviation"], rows))
-    write_json(OUTPUT / "finetune_demo.json", {"si_sdr_improvement": scores})
+    model = (load_summary(RunFolder(base)) or {}).get("provenance")
+    write_json(OUTPUT / "finetune_demo.json", {"si_sdr_improvement": scores, "model": model})
 
 
 if __name__ == "__main__":

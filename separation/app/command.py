@@ -164,10 +164,10 @@ OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)  # con
 
 @contextmanager
 def logging_level(level: int) -> Iterator[None]:
-    """Inside, the project's messages are heard from a level on."""
+    """Inside, the project's messages are heard from a level on, unless the caller has asked for a higher one."""
     logger = logging.getLogger("separation")
     before = logger.level
-    logger.setLevel(level)
+    logger.setLevel(max(level, before))
     try:
         yield
     finally:
