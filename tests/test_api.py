@@ -14,12 +14,15 @@ import pytest
 import soundfile
 import torch
 from conftest import ROOT, TINY, voice
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from test_resume import rows
 
 import separation
 from separation.app import evaluate, separate
+from separation.app.resuming import resumes
 from separation.app.settings import compose_config
+from separation.app.train import start
 
 
 @pytest.fixture
@@ -124,6 +127,7 @@ def test_what_is_no_recording_is_refused_in_a_sentence(recording, rate, message,
         (lambda: separation.train(["trainer.max_steps=no"]), "trainer.max_steps=no: expected a whole number"),
         (lambda: separation.train("clip.p=25"), "overrides='clip.p=25': expected a list of settings"),
         (lambda: separation.train(["--multirun"]), "expected a list of settings"),
+        (lambda: separation.train(["hydra.run.dir=x"]), "expected a list of settings"),
         (lambda: separation.train(["run_dir=/proc/x"]), "run_dir=/proc/x: can't be written"),
         (lambda: separation.evaluate("nowhere"), "run=nowhere: is no run folder"),
         (lambda: separation.evaluate(None), "run: has no value"),
@@ -136,10 +140,13 @@ def test_bad_input_is_an_input_error(call, message):
         call()
 
 
-def test_options_beside_resume_are_refused(make_run, tmp_path):
-    with pytest.raises(separation.InputError, match=r"resume=.*: takes single settings beside it"):
-        separation.train([f"resume={make_run()}", "hydra.job.name=x"])
-    assert compose_config("config", []).resume is None
+def test_options_beside_resume_are_refused(tmp_path):
+    assert resumes(["resume=x", "seed=1", "~clip.p"]) and not resumes(["resume=null"])
+    for option in ("--multirun", "hydra.run.dir=x", "-cn=x"):
+        assert not resumes(["resume=x", option])  # so that Hydra composes them
+    config = compose_config("config", ["resume=x"])
+    with pytest.raises(separation.InputError, match="resume=x: takes single settings beside it"):
+        start(config, tmp_path, HydraConf())
 
 
 def test_importing_is_cheap_and_says_what_there_is():

@@ -16,6 +16,7 @@ from separation.app.command import as_hydra_error, sentence
 from separation.app.evaluate import evaluate_run
 from separation.app.literal_paths import literal
 from separation.app.model import Model
+from separation.app.resuming import is_setting
 from separation.app.settings import compose_config
 from separation.app.train import Run, start_or_resume
 from separation.errors import InputError
@@ -75,7 +76,7 @@ def _run(run: str | Path | None) -> list[str]:
 
 
 def _literal(overrides: Sequence[str]) -> list[str]:
-    if isinstance(overrides, str) or not all(isinstance(text, str) and "=" in text for text in overrides):
+    if isinstance(overrides, str) or not all(isinstance(text, str) and is_setting(text) for text in overrides):
         raise InputError(f'overrides={overrides!r}: expected a list of settings, as in ["clip.p=25", "seed=1"]')
     return list(map(literal, overrides))
 

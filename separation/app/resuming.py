@@ -27,10 +27,15 @@ def key_of(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
+def is_setting(text: str) -> bool:
+    """Whether an argument is a setting, not an option or one of Hydra's own."""
+    return ("=" in text or text.startswith("~")) and not text.startswith(("-", "hydra"))
+
+
 def resumes(overrides: Sequence[str]) -> bool:
     """Whether a command line, of settings only, goes on with a run."""
-    plain = all("=" in text and not text.startswith(("-", "hydra")) for text in overrides)
-    return plain and any(text.startswith("resume=") and text != "resume=null" for text in overrides)
+    goes_on = any(text.startswith("resume=") and text != "resume=null" for text in overrides)
+    return goes_on and all(map(is_setting, overrides))
 
 
 def resumed_config(overrides: Sequence[str]) -> tuple[DictConfig, RunFolder, list[str]]:
