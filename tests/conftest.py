@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from separation.studies.run_table import CHOICES, PROVENANCE, RESULTS, RUN_COLUM
 from separation.training.interruption import Interrupted, Interruption
 from separation.training.processes import Processes
 from separation.training.step import TrainingParts
+from separation.training.trackers.tracker import TrackedRun
+from separation.training.trackers.tracking import Tracking
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parent.parent
@@ -148,9 +151,13 @@ def fit(speech_folder, tmp_path):
         config = compose_config("config", [*common, *TINY, *RESUMED, "trainer.progress=false", *overrides])
         trainer = build(config, "trainer")
         parts = build_parts(config, torch.device("cpu"), Processes())
-        with RunFolder.create(tmp_path / name, config, trainer.resume) as folder:
+        logger = build(config, "logger")
+        with (
+            RunFolder.create(tmp_path / name, config, trainer.resume) as folder,
+            closing(Tracking(logger, TrackedRun(folder, None, name, {"clip.p": 10}))) as tracking,
+        ):
             try:
-                trainer.fit(parts, folder, Interruption() if stop is None else StopAt(stop - 1))
+                trainer.fit(parts, folder, Interruption() if stop is None else StopAt(stop - 1), tracking)
             except Interrupted:
                 return None
         return parts

@@ -17,7 +17,9 @@ from separation.model.networks import num_parameters
 from separation.runs.untrusted_files import check_targets
 
 EMPTY = (CONF / "scheduler/none.yaml",)
-CHOICES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name != "experiment" and path not in EMPTY]
+APART = ("experiment", "logger")
+"""Experiments build nothing themselves; loggers need packages, and are built in test_trackers.py."""
+CHOICES = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in APART and path not in EMPTY]
 EXTRA = {
     **{path.stem: ["data.root=x"] for path in CHOICES if path.parent.name == "data" and path.stem != "demo"},
     "csv": ["data.root=x", "data.train=x", "data.valid=x", "data.test=x"],

@@ -63,7 +63,9 @@ def test_commands_have_settings_that_exist(page):
         ):
             continue
         name, *given = arguments
-        given = [item.split(",")[0] for item in given if not item.startswith(("--", "hydra"))]
+        given = [
+            item.split(",")[0] for item in given if not item.startswith(("--", "hydra")) and "interval(" not in item
+        ]
         if name == "train.py":
             compose_config("config", given)
         elif name == "separate.py":

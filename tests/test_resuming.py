@@ -194,7 +194,9 @@ def test_a_strangers_folder_writes_nothing_elsewhere_and_builds_nothing_else(tra
     train("resume=run")
     assert not Path("victim").exists()
     assert yaml.safe_load(path.read_text())["data"]["store"] is None
+    mlflow = {"_target_": "separation.training.trackers.mlflow.MLflow", "experiment": "x", "tracking_uri": "http://x"}
     for key, value, message in (
+        ("logger", mlflow, "logger.tracking_uri=http://x: would send this run; type it beside resume= to have it sent"),
         ("clip", {"_target_": "os.system", "command": "touch victim"}, "clip._target_=os.system: expected a choice"),
         ("allow", ["os"], "holds no settings of a run"),
         ("hydra", {"run": {"dir": "victim"}}, "holds no settings of a run"),

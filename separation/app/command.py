@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import os
 import re
 import shlex
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from separation.app.literal_paths import literal
+from separation.app.resuming import sending
 from separation.errors import InputError
 from separation.runs.atomic_files import FULL
 from separation.runs.run_folder import RunFolder
@@ -57,6 +59,8 @@ def sentence(error: BaseException) -> str:
             text += f" ({str(error.__cause__).strip().splitlines()[0]})"
         if any(words in text for words in ("no viable alternative", "mismatched input", "Lexer")):
             text += """; put quotes around a value with special characters, as in 'data.root="my folder"'"""
+        if "hydra/sweeper/optuna" in text or "INTERVAL_SWEEP" in text:
+            text += """; hydra/sweeper=optuna takes intervals, and pip install ".[optuna]" installs it"""
     if isinstance(error, HydraException | OmegaConfBaseException):
         text = " ".join(text.split())  # they list choices and causes a line each
     return text.strip()
@@ -101,22 +105,22 @@ def entry_point(main: Callable[[], None]) -> None:
         sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
 
 
-def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]:
-    """A Hydra job: `run` gets the settings and the run folder's path.
+def job(run: Callable[[DictConfig, Path], float]) -> Callable[[DictConfig], float]:
+    """A Hydra job: `run` gets the settings and the run folder's path, and returns what a sweeper is to minimise.
 
     In a sweep the other runs go on after an error; it leaves a line in the sweep's `errors.txt`, for the report at the
-    end (`separation.app.sweeps`).
+    end (`separation.app.sweeps`). A run that failed or was stopped counts as infinitely bad.
     """
 
     @functools.wraps(run)
-    def wrapper(config: DictConfig) -> None:
+    def wrapper(config: DictConfig) -> float:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
         stopped = Path(hydra_config.sweep.dir) / STOPPED
         if hydra_config.mode == RunMode.MULTIRUN and stopped.exists():
-            return  # a signal has ended the sweep: the jobs that were to come end at once
+            return math.inf  # a signal has ended the sweep: the jobs that were to come end at once
         try:
-            run(config, folder)
+            return run(config, folder)
         except Interrupted as stop:
             if hydra_config.mode != RunMode.MULTIRUN:
                 raise
@@ -128,24 +132,22 @@ def job(run: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]
             print_error(error, f"{folder.name}: ")
             with open(Path(hydra_config.sweep.dir) / ERRORS, "a", encoding="utf-8") as file:
                 file.write(f"{folder.name}: {' '.join(sentence(error).split())}\n")
+        return math.inf
 
     return wrapper
 
 
-def resuming(folder: Path, allow: Sequence[str], overrides: Sequence[str]) -> str:
-    """The command that goes on with a run.
-
-    Args:
-        allow: packages whose classes its settings name.
-        overrides: with which it began, for one that has saved nothing yet.
-    """
+def resuming(folder: Path, config: DictConfig) -> str:
+    """The command that goes on with a run; with all that was typed, where it has saved nothing yet."""
     place = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     count = os.environ.get("WORLD_SIZE", "1")
     program = ["python", "train.py"] if count == "1" else ["torchrun", f"--nproc-per-node={count}", "train.py"]
     if RunFolder(folder).config.is_file():
-        settings = [literal(f"resume={place}"), *([f"allow=[{','.join(allow)}]"] if allow else [])]
+        allow = [f"allow=[{','.join(config.allow)}]"] if config.allow else []
+        sent = [f"{key}={OmegaConf.select(config, key)}" for key in sending(config)]
+        settings = [literal(f"resume={place}"), *allow, *sent]
     else:
-        kept = [item for item in overrides if not item.startswith(("run_dir=", "trainer.resume="))]
+        kept = [item for item in config.overrides if not item.startswith(("run_dir=", "trainer.resume="))]
         settings = [*kept, literal(f"run_dir={place}"), "trainer.resume=true"]
     return shlex.join([*program, *settings])
 

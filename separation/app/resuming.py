@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 CHANGEABLE = ("optimizer.lr", "optimizer.weight_decay")
 """Settings that change the steps to come, and may be changed where they are typed beside `resume=`."""
 PROGRAM_KEYS = ("resume", "allow")
+SENDING = {"logger.mode": (None, "offline"), "logger.tracking_uri": (None,)}
+"""What sends a run to somebody, and its values that send nothing."""
 SAID = ("run_dir", "trainer.resume")
 
 
@@ -73,9 +75,20 @@ def resumed_config(overrides: Sequence[str]) -> tuple[DictConfig, RunFolder, lis
         config.run_dir, config.trainer.resume = str(folder.path), True
         config.overrides = _joined(saved.get("overrides"), [text for text in typed if key_of(text) not in CHANGEABLE])
     check_targets(config, config.allow)
+    for key in sending(config):
+        if key not in map(key_of, typed):
+            raise InputError(
+                f"{key}={OmegaConf.select(config, key)}: would send this run; type it beside resume= to have it sent,"
+                f" or {key}={SENDING[key][-1] or 'null'}"
+            )
     if config.data.get("store") is not None:
         corpus_of_run(config, typed)
     return config, folder, [key_of(text) for text in typed if key_of(text) in CHANGEABLE]
+
+
+def sending(config: DictConfig) -> list[str]:
+    """The settings by which a tracker sends a run to somebody."""
+    return [key for key, local in SENDING.items() if OmegaConf.select(config, key) not in local]
 
 
 def _joined(before: Any, typed: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """What a `--multirun` does beside its runs: it passes signals on to them, and prints a table at its end."""
 
+import math
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -7,10 +8,12 @@ from types import FrameType
 from typing import Any
 
 import psutil
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from separation.app.command import ERRORS, STOPPED, tell
+from separation.app.tracking import SWEPT
 from separation.runs.summaries import find_runs, runs_table
 from separation.training.interruption import Interrupted, heed
 
@@ -25,19 +28,27 @@ def pass_on(number: int, _: FrameType | None) -> None:
             child.send_signal(number)
 
 
+BEST_TRIAL = "optimization_results.yaml"
+"""What Hydra's Optuna sweeper writes."""
+
+
 class SweepReport(Callback):
     """Passes on the signals that stop a run, prints a table of the runs, ends the program with status 1 where one
     failed."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         heed(pass_on)
-        for name in (ERRORS, STOPPED):
-            (Path(config.hydra.sweep.dir) / name).unlink(missing_ok=True)
+        root = Path(config.hydra.sweep.dir)
+        for name in (ERRORS, STOPPED, BEST_TRIAL):
+            (root / name).unlink(missing_ok=True)
+        with suppress(OSError):  # the first run says why
+            root.mkdir(parents=True, exist_ok=True)
+            (root / SWEPT).write_text("\n".join(_swept_keys(config)), encoding="utf-8")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         root = Path(config.hydra.sweep.dir)
         with suppress(OSError):  # after a SIGHUP nobody reads it
-            print(f"\n{root}\n{runs_table(find_runs(root), root)}")
+            print(f"\n{root}\n{runs_table(find_runs(root), root)}{_best_trial(root)}")
         if (root / STOPPED).is_file():
             number = int((root / STOPPED).read_text())
             tell("stopped; the same command with trainer.resume=true goes on")
@@ -47,3 +58,26 @@ class SweepReport(Callback):
             lines = errors.read_text(encoding="utf-8").splitlines()
             tell(f"error: {len(lines)} of the runs failed; {errors} says why")
             sys.exit(1)
+
+
+def _swept_keys(config: DictConfig) -> list[str]:
+    """Keys of which a sweep tries several values."""
+    overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    searched = config.hydra.sweeper.get("params") or {}  # Optuna's search space may be given there, too
+    return [
+        *(override.get_key_element() for override in overrides if override.is_sweep_override()),
+        *map(str, searched),
+    ]
+
+
+def _best_trial(root: Path) -> str:
+    """A line on the best of Optuna's trials; empty for any other sweep."""
+    if not (root / BEST_TRIAL).is_file():
+        return ""
+    results = OmegaConf.load(root / BEST_TRIAL)
+    if "best_value" not in results:
+        return ""
+    if not math.isfinite(results.best_value):
+        return "\n\nbest trial: none, since all failed"
+    values = " ".join(f"{key}={value}" for key, value in results.best_params.items())
+    return f"\n\nbest trial: {values} (validation {results.best_value:.5g}, lower is better)"

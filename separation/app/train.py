@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +24,11 @@ from separation.app.literal_paths import literal
 from separation.app.new_run_dir import choose_run_dir
 from separation.app.resuming import change_optimizer, resumed_config, resumes
 from separation.app.settings import CONF, check_model_keys, compose_with_hydra, hinted, note_choices
+from separation.app.tracking import tracked_run
 from separation.data.check.findings import fast_check
 from separation.errors import InputError
 from separation.model.networks import num_parameters
+from separation.runs import checkpoint
 from separation.runs.atomic_files import check_writable, write_text
 from separation.runs.paths import user_path
 from separation.runs.run_folder import RunFolder
@@ -36,16 +38,24 @@ from separation.training.devices import local_device, pick_device
 from separation.training.interruption import Interrupted, Interruption
 from separation.training.processes import Processes, joined
 from separation.training.step import TrainingParts
+from separation.training.trackers.tracking import Tracking
 from separation.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 
 class Run(NamedTuple):
-    """A run that has ended: its folder, and the scores of its `summary.json`."""
+    """A run that has ended.
+
+    Attributes:
+        path: its folder.
+        summary: the scores of its `summary.json`.
+        best: its best validation: the loss, or minus the SI-SDR, as `trainer.monitor` says.
+    """
 
     path: Path
     summary: dict[str, Any]
+    best: float
 
 
 def start_or_resume(overrides: Sequence[str]) -> Run:
@@ -68,15 +78,16 @@ def start(config: DictConfig, path: Path, hydra_config: HydraConf) -> Run:
     check_targets(config, config.allow)
     check_model_keys(config)
     note_choices(config, hydra_config)
-    return train(config, path)
+    return train(config, path, hydra_config=hydra_config)
 
 
-def train(config: DictConfig, path: Path, changes: Sequence[str] = ()) -> Run:
+def train(config: DictConfig, path: Path, changes: Sequence[str] = (), hydra_config: HydraConf | None = None) -> Run:
     """Builds everything that the settings name, trains, and scores the best checkpoint.
 
     Args:
         path: the run folder's.
         changes: settings of the optimizer that may differ from those of the run that the folder holds.
+        hydra_config: Hydra's own settings, which say whether it belongs to a sweep.
     """
     if config.init_from is not None:
         config.init_from = str(user_path("init_from", config.init_from).absolute())  # saved: for any working directory
@@ -90,9 +101,9 @@ def train(config: DictConfig, path: Path, changes: Sequence[str] = ()) -> Run:
                 with suppress(OSError):
                     path.rmdir()  # Hydra made it, from a clock that went on since the main process looked
             with command.logging_level(logging.INFO if processes.is_main else logging.ERROR):
-                return Run(main_path, _train(config, main_path, changes, device, processes, interruption))
+                return _train(config, main_path, changes, hydra_config, device, processes, interruption)
     except Interrupted as stop:
-        stop.where += f"; go on with: {command.resuming(path, config.allow, config.overrides)}"
+        stop.where += f"; go on with: {command.resuming(path, config)}"
         raise
 
 
@@ -100,23 +111,25 @@ def _train(
     config: DictConfig,
     path: Path,
     changes: Sequence[str],
+    hydra_config: HydraConf | None,
     device: torch.device,
     processes: Processes,
     interruption: Interruption,
-) -> dict[str, Any]:
-    """As `train`, in one of the processes; returns the summary."""
+) -> Run:
+    """As `train`, in one of the processes."""
     if processes.is_main:
         check_writable("run_dir", path)
-    trainer = build(config, "trainer")
+    trainer, logger = build(config, "trainer"), build(config, "logger")
     settings = build(config, "evaluation")
     begins = not (trainer.resume and RunFolder(path).last.is_file())
     initial = InitialWeights.of(config) if begins and config.init_from is not None else None
     parts = build_parts(config, device, processes, initial.load_into if initial else None)
     with ExitStack() as stack:
-        folder = RunFolder(path)
+        folder, tracking = RunFolder(path), None
         if processes.is_main:
             fast_check(parts.data)
             folder = stack.enter_context(RunFolder.create(path, config, trainer.resume, changes))
+            tracking = stack.enter_context(closing(Tracking(logger, tracked_run(folder, config, hydra_config))))
             stack.enter_context(command.logged_to(folder.log))
             log.info("%s: %d parameters, %s", folder.path, num_parameters(parts.network), device)
             if initial:
@@ -124,22 +137,29 @@ def _train(
             if changes:
                 change_optimizer(folder, config, changes, trainer, parts)
         processes.wait()
-        trained = _fit(trainer, parts, folder, config, interruption)
+        trained = _fit(trainer, parts, folder, config, interruption, tracking)
         summary = None if trained else load_summary(folder)
         processes.wait()  # until all have read it
         if summary is None or (config.evaluation.bss_eval and "bss_eval_sdr" not in summary):
             typed = ", then ".join([" ".join(["python train.py", *config.overrides]), *folder.read_changes()])
             summary = score_run(folder, config, parts.data, settings, folder.path, typed, processes)
+            if tracking:
+                tracking.finish(summary["splits"])
         log.info("\n%s\n\n%s", folder.path, score_table(summary["splits"]))
-        return summary
+        return Run(path, summary, float(checkpoint.load(folder.last, device)["progress"]["best_loss"]))
 
 
 def _fit(
-    trainer: Trainer, parts: TrainingParts, folder: RunFolder, config: DictConfig, interruption: Interruption
+    trainer: Trainer,
+    parts: TrainingParts,
+    folder: RunFolder,
+    config: DictConfig,
+    interruption: Interruption,
+    tracking: Tracking | None,
 ) -> bool:
     """Trains; returns whether there was anything left to do. Of a run that was prolonged, saves the settings."""
     try:
-        trained = trainer.fit(parts, folder, interruption)
+        trained = trainer.fit(parts, folder, interruption, tracking)
     except Interrupted:
         if parts.processes.is_main:
             folder.save_config(config)
@@ -163,8 +183,8 @@ def _resume() -> None:
 
 
 def _start() -> None:
-    def job(config: DictConfig, path: Path) -> None:
-        start(config, path, HydraConfig.get())
+    def job(config: DictConfig, path: Path) -> float:
+        return start(config, path, HydraConfig.get()).best
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(command.job(job))()

@@ -20,6 +20,7 @@ MAY_CHANGE = (
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
     *("trainer.num_scored", "trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
     *("trainer.patience", "trainer.store_on_device", "trainer.cuda_graph", "trainer.dynamics_steps"),
+    "logger.",
 )
 """Settings that may be others when a run is resumed: with them it still takes the same steps."""
 
@@ -54,6 +55,7 @@ class RunFolder:
         averaged: weights alone: the best validation of the moving average (`trainer.ema`), if one was taken.
         steps, epochs: a row per optimizer step, a row per epoch (CSV).
         dynamics: step size and smoothness of some steps, if asked for (CSV).
+        tensorboard, wandb, mlflow: what a tracker keeps there; tracker: how far it has come (JSON).
         scores: a row per mixture and source of the test splits (CSV).
         initial: which weights the training began with, if those of another run (JSON).
         changes: settings that were changed on the way, a line each (text).
@@ -75,6 +77,9 @@ class RunFolder:
         self.summary = path / "summary.json"
         self.audio = path / "audio"
         self.tensorboard = path / "tensorboard"
+        self.wandb = path / "wandb"
+        self.mlflow = path / "mlflow.db"
+        self.tracker = path / "tracker.json"
         self.log = path / "train.log"
 
     @classmethod
@@ -126,7 +131,7 @@ class RunFolder:
     def changed(self, config: DictConfig, changes: Sequence[str] = ()) -> list[str]:
         """Which settings aren't the saved ones, but for those that `MAY_CHANGE` and `changes`, as in "seed=1 (it was
         0)"."""
-        before, now = _settings(self.load_config()), _settings(config)
+        before, now = flat_settings(self.load_config()), flat_settings(config)
         keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
         others = [key for key in keys if not key.startswith(MAY_CHANGE) and key not in changes]
         return [f"{key}={now.get(key)} (it was {before.get(key)})" for key in others]
@@ -170,7 +175,7 @@ class RunFolder:
         return config
 
 
-def _settings(config: Any) -> dict[str, Any]:
+def flat_settings(config: Any) -> dict[str, Any]:
     """Settings by their dotted names."""
 
     def flat(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:

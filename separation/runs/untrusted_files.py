@@ -31,6 +31,7 @@ NEW_GROUPS = ("scheduler",)
 VALUES = (
     *("seed", "device", "threads", "run_dir", "experiment", "choices", "overrides"),
     *("loss_scale", "magnitude_scale", "init_from", "init_strict"),
+    "logger",  # a group that runs of earlier versions don't have
 )
 """The keys of a run's settings."""
 ALLOWED_TARGETS: dict[str, str | tuple[str, ...]] = {
@@ -44,10 +45,11 @@ ALLOWED_TARGETS: dict[str, str | tuple[str, ...]] = {
     "optimizer": ("torch.optim.", "separation.training.muon."),
     "scheduler": "separation.training.schedules.",
     "trainer": "separation.training.trainer.Trainer",
+    "logger": "separation.training.trackers.",
     "evaluation": "separation.evaluation.evaluator.EvaluationSettings",
 }
 """What the settings under each key may build."""
-OWN = ("data", "model.network", "model.loss", "model.separator", "clip", "optimizer", "scheduler")
+OWN = ("data", "model.network", "model.loss", "model.separator", "clip", "optimizer", "scheduler", "logger")
 """Keys under which a class may be the user's own."""
 CHAIN = "gradclip.chain.Chain"
 LARGEST_CONFIG = 1_000_000

@@ -20,6 +20,7 @@ from separation.studies.scales import Scales
 from separation.studies.strategies import Strategies
 from separation.studies.table1 import Table1
 from separation.studies.table_formats import FORMATS
+from separation.studies.tuning import Tuning
 
 STUDIES: dict[str, tuple[Any, Any, str]] = {
     "gains": (
@@ -33,6 +34,7 @@ STUDIES: dict[str, tuple[Any, Any, str]] = {
         "what clipping gains mixture by mixture, with the chance of seeds and mixtures",
     ),
     "rates": (load_runs, Rates, "learning rates with and without clipping, the best against the best"),
+    "tuning": (load_runs, Tuning, "what finding a threshold costs (recipes/clipping/tune.sh)"),
     "table1": (load_runs, Table1, "Table 1 of the paper: percentiles by losses (recipes/paper/table1.sh)"),
     "strategies": (
         load_runs,
@@ -102,6 +104,8 @@ def study(name: str, paths: list[Path], mixed: bool, output: Path | None) -> Non
     if output and output.suffix in PICTURES:
         from separation.studies.figures import FIGURES
 
+        if type(result) not in FIGURES:
+            raise InputError(f"--output {output}: {name} draws no figure; give a table ({', '.join(FORMATS)})")
         save(FIGURES[type(result)](result), output)
     elif output:
         report.write(output)

@@ -1,21 +1,17 @@
-"""Metrics on disk: CSV files that grow by a row, and TensorBoard events beside them."""
+"""Metrics on disk: CSV files that grow by a row, and what shows them meanwhile."""
 
 import csv
 import os
-import socket
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 from separation.runs.atomic_files import replacing, write_error
 from separation.runs.run_folder import RunFolder
+from separation.training.trackers.tracking import Tracking
 
 STEP_COLUMNS = (
     "step",
@@ -104,48 +100,9 @@ def _copy(path: Path, columns: tuple[str, ...], step: int) -> None:
                         kept.writerow({name: row.get(name, "") for name in columns})  # earlier versions had fewer
 
 
-class Events:
-    """TensorBoard's events, one for each row. (torch's SummaryWriter writes in a thread, whose errors none can catch.)
-
-    Args:
-        folder: theirs.
-        step: later events of a run that goes on are no longer shown.
-    """
-
-    def __init__(self, folder: Path, step: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._writer = RecordWriter(open(self._path, "wb"))  # noqa: SIM115 (see close)
-        self._add(file_version="brain.Event:2")
-        if step:
-            self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Adds the values whose name has a slash."""
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if "/" in name]
-        self._add(step=row["step"], summary=Summary(value=values))
-
-    def _add(self, **content: Any) -> None:
-        self._do(lambda: self._writer.write(Event(wall_time=time.time(), **content).SerializeToString()))
-
-    def sync(self) -> None:
-        """Brings the events to the disk."""
-        self._do(self._writer.flush)
-
-    def _do(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except OSError as error:
-            raise write_error(self._path, error) from error
-
-    def close(self) -> None:
-        """Closes the file."""
-        with suppress(OSError):
-            self._writer.close()
-
-
 class Recorder:
-    """What a training run writes while it runs, and shows: `steps.csv`, `epochs.csv`, TensorBoard events, a bar.
+    """What a training run writes while it runs, and shows: `steps.csv`, `epochs.csv`, what its
+    tracker keeps, a bar.
 
     Args:
         folder: the run's.
@@ -153,20 +110,31 @@ class Recorder:
         total: steps of the whole run.
         progress: show a progress bar.
         averaged: epochs have columns of the averaged weights.
+        tracking: gets the rows, too, if there is one; whoever made it closes it.
     """
 
     def __init__(
-        self, folder: RunFolder, step: int, validated: int, total: int, progress: bool, averaged: bool = False
+        self,
+        folder: RunFolder,
+        step: int,
+        validated: int,
+        total: int,
+        progress: bool,
+        averaged: bool = False,
+        tracking: Tracking | None = None,
     ) -> None:
         self._steps = MetricsLog(folder.steps, STEP_COLUMNS, step)
         self._epochs = MetricsLog(folder.epochs, EPOCH_COLUMNS + (AVERAGED_COLUMNS if averaged else ()), validated)
-        self._events = Events(folder.tensorboard, step)
+        self._tracking = tracking
+        if tracking:
+            tracking.open(step)
         self._bar = tqdm(total=total, initial=step, unit="step", disable=None if progress else True)
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Adds an optimizer step."""
         self._steps.write(row)
-        self._events.write(row)
+        if self._tracking:
+            self._tracking.step(row)
         loss, norm, threshold = (row[f"train/{name}"] for name in ("loss", "grad_norm", "clip_threshold"))
         self._bar.set_postfix_str(f"loss {loss:.3g}, norm {norm:.3g}, threshold {threshold:.3g}", False)
         self._bar.update()
@@ -174,14 +142,17 @@ class Recorder:
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Adds an epoch."""
         self._epochs.write(row)
-        self._events.write(row)
+        if self._tracking:
+            self._tracking.epoch(row)
 
     def sync(self) -> None:
         """Brings everything to the disk."""
-        for part in (self._steps, self._epochs, self._events):
-            part.sync()
+        self._steps.sync()
+        self._epochs.sync()
+        if self._tracking:
+            self._tracking.sync()
 
     def close(self) -> None:
         """Closes the files and the bar."""
-        for part in (self._steps, self._epochs, self._events, self._bar):
+        for part in (self._steps, self._epochs, self._bar):
             part.close()

@@ -27,6 +27,7 @@ from separation.training.interruption import Interrupted, Interruption
 from separation.training.recorder import Recorder
 from separation.training.resume import averaged_state, capture, restore
 from separation.training.step import TrainingParts, on_host, train_step
+from separation.training.trackers.tracking import Tracking
 from separation.training.validation import Validation
 
 log = logging.getLogger(__name__)
@@ -109,8 +110,11 @@ class Trainer:
         epoch = max(1, num_mixtures // self.batch_size)
         return epoch, int(min(self.max_steps or math.inf, (self.max_epochs or math.inf) * epoch))
 
-    def fit(self, parts: TrainingParts, folder: RunFolder, interruption: Interruption) -> bool:
-        """Trains; writes `steps.csv`, `epochs.csv`, TensorBoard events and checkpoints to the run folder.
+    def fit(
+        self, parts: TrainingParts, folder: RunFolder, interruption: Interruption, tracking: Tracking | None = None
+    ) -> bool:
+        """Trains; writes `steps.csv`, `epochs.csv` and checkpoints to the run folder, and what the main process's
+        tracker, if it has one, keeps.
 
         Returns:
             Whether there was anything left to do.
@@ -127,8 +131,9 @@ class Trainer:
             return False
         run.reopen_epoch()
         if parts.processes.is_main:
-            averaged = self.ema is not None
-            run.recorder = Recorder(folder, progress.step, progress.validated, run.total, self.progress, averaged)
+            run.recorder = Recorder(
+                folder, progress.step, progress.validated, run.total, self.progress, self.ema is not None, tracking
+            )
             folder.summary.unlink(missing_ok=True)  # until the longer run is scored, there is none
         with closing(run.recorder) if run.recorder else nullcontext(), interruption.deferred():
             run.train(interruption)

@@ -1,0 +1,1 @@
+"""Where a run's curves go beside its CSV files: a module for each choice of conf/logger."""
