@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -116,8 +117,17 @@ def build_loss(config: DictConfig) -> Loss:
     return loss if scales == (1.0, 1.0) else ScaledLoss(loss, *scales)
 
 
-def build_parts(config: DictConfig, device: torch.device, processes: Processes) -> TrainingParts:
-    """What a training run holds, with the initial values of its seed."""
+def build_parts(
+    config: DictConfig,
+    device: torch.device,
+    processes: Processes,
+    initialise: Callable[[torch.nn.Module], object] | None = None,
+) -> TrainingParts:
+    """What a training run holds, with the initial values of its seed.
+
+    Args:
+        initialise: gives the network others.
+    """
     if processes.count > config.trainer.batch_size:
         raise InputError(
             f"trainer.batch_size={config.trainer.batch_size}: each of the {processes.count} processes needs an excerpt;"
@@ -127,6 +137,8 @@ def build_parts(config: DictConfig, device: torch.device, processes: Processes) 
     loss, separator, stft = build_loss(config), build(config, "model.separator"), build(config, "stft")
     torch.manual_seed(config.seed)
     network = build(config, "model.network").to(device)
+    if initialise is not None:
+        initialise(network)
     optimizer = build(config, "optimizer", params=network.parameters())
     if not isinstance(optimizer, torch.optim.Optimizer) or _needs_closure(optimizer):
         raise InputError(

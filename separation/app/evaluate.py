@@ -4,8 +4,7 @@ oracle, which needs no run: `python evaluate.py oracle=ideal_binary [data=...] .
 conf/evaluate.yaml lists the program's keys; every other override goes onto the run's saved settings.
 """
 
-import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +37,20 @@ PROGRAM_KEYS = ("run", "oracle", "separator", "output", "allow")
 """The other keys of conf/evaluate.yaml are `EvaluationSettings`."""
 
 
-def evaluate() -> None:
-    """Evaluates the best checkpoint and prints the table."""
-    program, overrides = split_overrides(arguments(__doc__, "evaluate", positional=["run"]), "evaluate")
+def evaluate_run(typed: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+    """Scores a run's best checkpoint, or an oracle.
+
+    Args:
+        typed: settings as on the command line.
+
+    Returns:
+        The folder of the scores, and their summary.
+    """
+    program, overrides = split_overrides(typed, "evaluate")
     evaluation = OmegaConf.create({"evaluation": {key: program[key] for key in program if key not in PROGRAM_KEYS}})
     check_targets(evaluation)
     settings = build(evaluation, "evaluation")
-    command = " ".join(["python evaluate.py", *sys.argv[1:]])
+    command = " ".join(["python evaluate.py", *typed])
     if program.oracle is None:
         folder = run_folder(program.run)
         output = folder.path if program.output is None else Path(str(program.output))
@@ -61,7 +67,7 @@ def evaluate() -> None:
         config = compose_config("config", overrides)
         set_threads(config)
         summary = score_oracle(program.oracle, config, build_data(config), settings, output, command)
-    print(f"\n{output}\n\n{score_table(summary['splits'])}")
+    return output, summary
 
 
 def check_output(folder: RunFolder, config: DictConfig, data: Data) -> None:
@@ -134,7 +140,12 @@ def score(
 
 
 def main() -> None:
-    """Evaluates as the command line says."""
+    """Evaluates as the command line says, and prints the table."""
+
+    def evaluate() -> None:
+        output, summary = evaluate_run(arguments(__doc__, "evaluate", positional=["run"]))
+        print(f"\n{output}\n\n{score_table(summary['splits'])}")
+
     entry_point(evaluate)
 
 

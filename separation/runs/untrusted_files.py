@@ -28,7 +28,7 @@ from separation.errors import InputError
 GROUPS = ("data", "model", "clip", "optimizer", "trainer", "evaluation", "mixing", "stft")
 VALUES = (
     *("seed", "device", "threads", "run_dir", "experiment", "choices", "overrides"),
-    *("loss_scale", "magnitude_scale"),
+    *("loss_scale", "magnitude_scale", "init_from", "init_strict"),
 )
 """The keys of a run's settings."""
 ALLOWED_TARGETS = {
