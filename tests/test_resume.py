@@ -21,7 +21,7 @@ from conftest import ROOT, TINY, run_program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from separation.app.assembly import build, build_parts
-from separation.app.command import _resuming
+from separation.app.command import resuming
 from separation.app.settings import compose_config
 from separation.errors import InputError
 from separation.runs import checkpoint
@@ -202,7 +202,7 @@ def test_other_recordings_are_refused(fit, speech_folder, tmp_path):
 
 
 def test_the_command_that_goes_on_survives_shell_and_hydra():
-    command = shlex.split(_resuming(["clip.p=5", "run_dir=x", "trainer.resume=false"], Path("runs/a=1,b's")))
+    command = shlex.split(resuming(Path("runs/a=1,b's"), [], ["clip.p=5", "run_dir=x", "trainer.resume=false"]))
     assert command[:3] == ["python", "train.py", "clip.p=5"]
     assert compose_config("config", command[2:]).run_dir == "runs/a=1,b's"
 
