@@ -11,10 +11,11 @@ import tempfile
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -23,6 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from separation.app.literal_paths import literal
 from separation.app.resuming import sending
+from separation.app.sweep_bar import SHOWN, Mark, leave_mark
 from separation.errors import InputError
 from separation.runs.atomic_files import FULL
 from separation.runs.run_folder import RunFolder
@@ -117,17 +119,19 @@ def job(run: Callable[[DictConfig, Path], float]) -> Callable[[DictConfig], floa
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
         stopped = Path(hydra_config.sweep.dir) / STOPPED
-        if hydra_config.mode == RunMode.MULTIRUN and stopped.exists():
+        is_sweep = hydra_config.mode == RunMode.MULTIRUN
+        if is_sweep and stopped.exists():
             return math.inf  # a signal has ended the sweep: the jobs that were to come end at once
         try:
-            return run(config, folder)
+            with _marked(config, hydra_config, folder) if is_sweep else nullcontext():
+                return run(config, folder)
         except Interrupted as stop:
-            if hydra_config.mode != RunMode.MULTIRUN:
+            if not is_sweep:
                 raise
             tell(str(stop))
             stopped.write_text(str(stop.number))  # joblib would kill the others at an exception, before they have saved
         except Exception as error:
-            if hydra_config.mode != RunMode.MULTIRUN:
+            if not is_sweep:
                 fail(error)
             print_error(error, f"{folder.name}: ")
             with open(Path(hydra_config.sweep.dir) / ERRORS, "a", encoding="utf-8") as file:
@@ -135,6 +139,25 @@ def job(run: Callable[[DictConfig, Path], float]) -> Callable[[DictConfig], floa
         return math.inf
 
     return wrapper
+
+
+@contextmanager
+def _marked(config: DictConfig, hydra_config: HydraConf, folder: Path) -> Iterator[None]:
+    """Inside, a run is one of a sweep's that are under way; its own bars stay away, and where the sweep has one, so do
+    its lines, which `train.log` has."""
+    for key in ("trainer.progress", "evaluation.progress"):
+        OmegaConf.update(config, key, False)
+    if os.environ.get(SHOWN):
+        for handler in logging.getLogger().handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.setLevel(logging.WARNING)
+    sweep, number = Path(hydra_config.sweep.dir), int(hydra_config.job.num)
+    mark = Mark(os.path.relpath(folder, sweep), False, config.trainer.max_steps)
+    leave_mark(sweep, number, mark)
+    try:
+        yield
+    finally:
+        leave_mark(sweep, number, mark._replace(has_ended=True))
 
 
 def resuming(folder: Path, config: DictConfig) -> str:

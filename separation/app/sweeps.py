@@ -1,6 +1,7 @@
 """What a `--multirun` does beside its runs: it passes signals on to them, and prints a table at its end."""
 
 import math
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from separation.app.command import ERRORS, STOPPED, tell
+from separation.app.sweep_bar import MARKS, SweepBar
 from separation.app.tracking import SWEPT
 from separation.runs.summaries import find_runs, runs_table
 from separation.training.interruption import Interrupted, heed
@@ -33,8 +35,14 @@ BEST_TRIAL = "optimization_results.yaml"
 
 
 class SweepReport(Callback):
-    """Passes on the signals that stop a run, prints a table of the runs, ends the program with status 1 where one
-    failed."""
+    """Passes on the signals that stop a run, shows a bar on a terminal, prints a table of the runs, ends the program
+    with status 1 where one failed."""
+
+    bar: SweepBar | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Nothing: launchers send callbacks along to their processes, where the bar isn't."""
+        return {}
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         heed(pass_on)
@@ -44,9 +52,15 @@ class SweepReport(Callback):
         with suppress(OSError):  # the first run says why
             root.mkdir(parents=True, exist_ok=True)
             (root / SWEPT).write_text("\n".join(_swept_keys(config)), encoding="utf-8")
+        shutil.rmtree(root / MARKS, ignore_errors=True)
+        if sys.stderr.isatty() and OmegaConf.select(config, "trainer.progress", default=False):
+            self.bar = SweepBar(root, _num_runs(config), sys.stderr)
+            self.bar.start()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         root = Path(config.hydra.sweep.dir)
+        if self.bar is not None:
+            self.bar.close()
         with suppress(OSError):  # after a SIGHUP nobody reads it
             print(f"\n{root}\n{runs_table(find_runs(root), root)}{_best_trial(root)}")
         if (root / STOPPED).is_file():
@@ -68,6 +82,19 @@ def _swept_keys(config: DictConfig) -> list[str]:
         *(override.get_key_element() for override in overrides if override.is_sweep_override()),
         *map(str, searched),
     ]
+
+
+def _num_runs(config: DictConfig) -> int | None:
+    """How many runs a sweep has; None where its sweeper doesn't say."""
+    if "n_trials" in config.hydra.sweeper:
+        return int(config.hydra.sweeper.n_trials)
+    if config.hydra.sweeper.get("params"):
+        return None
+    overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    sweeps = [override for override in overrides if override.is_sweep_override()]
+    if not all(override.is_discrete_sweep() for override in sweeps):
+        return None
+    return math.prod(len(list(override.sweep_string_iterator())) for override in sweeps)
 
 
 def _best_trial(root: Path) -> str:

@@ -1,6 +1,7 @@
 """Metrics on disk: CSV files that grow by a row, and what shows them meanwhile."""
 
 import csv
+import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -34,6 +35,9 @@ EPOCH_COLUMNS = (
     "seconds",
 )
 AVERAGED_COLUMNS = ("valid/averaged_loss", "valid/averaged_si_sdr")
+
+
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left, {rate_noinv_fmt}{postfix}"
 
 
 class MetricsLog:
@@ -101,8 +105,7 @@ def _copy(path: Path, columns: tuple[str, ...], step: int) -> None:
 
 
 class Recorder:
-    """What a training run writes while it runs, and shows: `steps.csv`, `epochs.csv`, what its
-    tracker keeps, a bar.
+    """What a training run writes while it runs, and shows: `steps.csv`, `epochs.csv`, what its tracker keeps, a bar.
 
     Args:
         folder: the run's.
@@ -125,18 +128,20 @@ class Recorder:
     ) -> None:
         self._steps = MetricsLog(folder.steps, STEP_COLUMNS, step)
         self._epochs = MetricsLog(folder.epochs, EPOCH_COLUMNS + (AVERAGED_COLUMNS if averaged else ()), validated)
+        self.label = "" if tracking is None else tracking.label
+        """What the run's lines begin with."""
         self._tracking = tracking
         if tracking:
             tracking.open(step)
-        self._bar = tqdm(total=total, initial=step, unit="step", disable=None if progress else True)
+        hidden = None if progress else True  # None: where there is no terminal
+        self._bar = tqdm(total=total, initial=step, unit="", bar_format=BAR, dynamic_ncols=True, disable=hidden)
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Adds an optimizer step."""
         self._steps.write(row)
         if self._tracking:
             self._tracking.step(row)
-        loss, norm, threshold = (row[f"train/{name}"] for name in ("loss", "grad_norm", "clip_threshold"))
-        self._bar.set_postfix_str(f"loss {loss:.3g}, norm {norm:.3g}, threshold {threshold:.3g}", False)
+        self._bar.set_postfix_str(_in_short(row), refresh=False)
         self._bar.update()
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -156,3 +161,10 @@ class Recorder:
         """Closes the files and the bar."""
         for part in (self._steps, self._epochs, self._bar):
             part.close()
+
+
+def _in_short(row: Mapping[str, Any]) -> str:
+    """A step in some 40 columns: loss, gradient norm, and the threshold where there is one."""
+    loss, norm, threshold = (row[f"train/{name}"] for name in ("loss", "grad_norm", "clip_threshold"))
+    limit = f" > {threshold:.2g}" if threshold < norm else f" < {threshold:.2g}" if math.isfinite(threshold) else ""
+    return f"loss {loss:.3g}, norm {norm:.2g}{limit}"

@@ -13,6 +13,7 @@ from itertools import islice
 
 import torch
 from torch import Tensor, nn
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from gradclip import ClipResult
 from separation.data.mixtures import Batch
@@ -135,7 +136,8 @@ class Trainer:
                 folder, progress.step, progress.validated, run.total, self.progress, self.ema is not None, tracking
             )
             folder.summary.unlink(missing_ok=True)  # until the longer run is scored, there is none
-        with closing(run.recorder) if run.recorder else nullcontext(), interruption.deferred():
+        lines_above_bar = logging_redirect_tqdm() if self.progress else nullcontext()
+        with closing(run.recorder) if run.recorder else nullcontext(), interruption.deferred(), lines_above_bar:
             run.train(interruption)
         return True
 
@@ -283,12 +285,32 @@ class _Run:
             parts.schedule.after_epoch(loss)
         progress.validated = progress.step
         self._save(is_best, is_best_average)
-        log.info("%s: %s", self.folder.path.name, _describe(row))
+        log.info("%s%s", self.recorder.label if self.recorder else "", self._describe(row, is_best))
         if self.has_stopped_early():
             log.info(
                 "trainer.patience=%d: ends at step %d of %d, after as many epochs without a better validation",
                 *(self.settings.patience, progress.step, self.total),
             )
+
+    def _describe(self, row: Mapping[str, float], is_best: bool) -> str:
+        """An epoch in a line of some 80 columns; what is usual goes without saying."""
+        monitor = self.settings.monitor
+        best_so_far = self.progress.best_loss if monitor == "loss" else -self.progress.best_loss
+        best = "best" if is_best else f"best {best_so_far:.3g}"
+        marks = {name: f" ({best})" if name == monitor else "" for name in MONITORS}
+        parts = [
+            f"loss {row['train/loss']:.3g}",
+            f"valid {row['valid/loss']:.3g}{marks['loss']}",
+        ]
+        if not math.isnan(row["valid/si_sdr"]):
+            parts.append(f"{row['valid/si_sdr']:.2f} dB{marks['si_sdr']}")
+        if "valid/averaged_si_sdr" in row:
+            parts.append(f"averaged {row['valid/averaged_si_sdr']:.2f} dB")
+        if row["train/clipped_fraction"]:
+            parts.append(f"clip {row['train/clipped_fraction']:.0%}")
+        if row["train/skipped_steps"]:
+            parts.append(f"{row['train/skipped_steps']} steps left out")
+        return f"epoch {row['epoch']}: {row['seconds']:.0f} s, {', '.join(parts)}"
 
     def _validate(self, network: nn.Module, prefix: str) -> dict[str, float]:
         loss = self.validation.loss(network)
@@ -350,12 +372,3 @@ class _Run:
                 if step < self.total:
                     future = thread.submit(make, step)
                 yield batch
-
-
-def _describe(row: dict[str, float]) -> str:
-    """An epoch in a line."""
-    return (
-        f"epoch {row['epoch']}, step {row['step']}, train loss {row['train/loss']:.5g}, valid loss"
-        f" {row['valid/loss']:.5g}, valid SI-SDR {row['valid/si_sdr']:.2f} dB, clipped"
-        f" {row['train/clipped_fraction']:.0%}, skipped {row['train/skipped_steps']}, {row['seconds']:.0f} s"
-    )

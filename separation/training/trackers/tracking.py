@@ -55,6 +55,11 @@ class Tracking:
         self._retry_at = 0.0
         self._is_warned = False
 
+    @property
+    def label(self) -> str:
+        """A run's name before its lines, where a sweep has several."""
+        return f"{self._run.name}: " if self._run.sweep else ""
+
     def open(self, step: int) -> None:
         """Begins, or goes on after a step."""
         self._step = step

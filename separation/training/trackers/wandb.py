@@ -11,6 +11,21 @@ from separation.training.trackers.tracker import Row, TrackedRun, check_installe
 
 LONGEST_NAME = 128
 """That the service accepts."""
+SECONDS: dict[str, Any] = {"init_timeout": 30, "finish_timeout": 300, "x_transaction_log_flush_interval": 1.0}
+"""It would wait for a network for ever, and keep 15 s of rows in memory."""
+NOTHING_ELSE: dict[str, Any] = {
+    "silent": True,
+    "console": "off",
+    "save_code": False,
+    "disable_code": True,
+    "disable_git": True,
+    "host": "",
+    "x_disable_stats": True,
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+}
+"""Neither prints nor records what it isn't given."""
 
 
 @dataclass
@@ -40,18 +55,21 @@ class Wandb:
         import wandb
 
         identity = identity or uuid.uuid4().hex[:12]
-        settings: dict[str, Any] = {
-            **{"mode": self.mode, "project": self.project, "entity": self.entity, "root_dir": str(run.folder.path)},
-            **{"run_id": identity, "resume": "allow", "run_name": run.name[:LONGEST_NAME]},
-            **{"run_group": run.sweep.name[:LONGEST_NAME] if run.sweep else None, "allow_val_change": True},
-            "reinit": "create_new",  # leaves the runs of whoever calls this program alone
-            **{"init_timeout": 30, "finish_timeout": 300},  # seconds
-            **{"silent": True, "console": "off", "save_code": False, "disable_code": True, "disable_git": True},
-            **{"x_disable_stats": True, "x_disable_meta": True, "x_disable_machine_info": True},
-            "host": "",
-            **{"x_save_requirements": False, "x_transaction_log_flush_interval": 1.0},  # seconds
-        }
-        self._run = wandb.init(config=dict(run.settings), settings=wandb.Settings(**settings))
+        settings = wandb.Settings(
+            mode=self.mode,
+            project=self.project,
+            entity=self.entity,
+            root_dir=str(run.folder.path),
+            run_id=identity,
+            run_name=run.name[:LONGEST_NAME],
+            run_group=run.sweep.name[:LONGEST_NAME] if run.sweep else None,
+            resume="allow",
+            allow_val_change=True,  # of settings that may change on resume
+            reinit="create_new",  # leaves the runs of whoever calls this program alone
+            **SECONDS,
+            **NOTHING_ELSE,
+        )
+        self._run = wandb.init(config=dict(run.settings), settings=settings)
         return identity
 
     def write(self, rows: Sequence[Row]) -> None:
