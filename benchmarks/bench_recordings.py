@@ -17,15 +17,13 @@ import numpy as np
 import soundfile
 import torch
 from benchmark import settings, write_results
-from omegaconf import DictConfig
 
-from separation.app.assembly import build, load_model
+import separation
 from separation.app.command import entry_point
-from separation.app.settings import compose_config, run_config, run_data, run_folder
+from separation.app.model import Model
+from separation.app.settings import run_config, run_data, run_folder
 from separation.data import audio
-from separation.data.audio_stream import Recording
 from separation.data.mixtures import MixtureList
-from separation.evaluation.long_recordings import RecordingSeparator
 from separation.model.assignment import best_assignment
 from separation.model.si_sdr import LIMIT_DB, si_sdr
 from separation.runs.run_folder import RunFolder
@@ -68,29 +66,20 @@ def with_pauses(parts: Parts, rate: int, noise: float, random: np.random.Generat
     return np.concatenate(pieces).astype(np.float32), spans
 
 
-def separated(separator: RecordingSeparator, mixture: np.ndarray, rate: int) -> torch.Tensor:
-    """Estimates of one recording, shape (source, time)."""
-    recording = Recording(rate, 1, lambda: iter([mixture[:, None]]))
-    survey = separator.survey(recording)
-    return torch.from_numpy(np.concatenate(list(separator.separate(recording, survey)), axis=1)[..., 0])
-
-
 def pairwise(estimates: torch.Tensor, part: np.ndarray) -> torch.Tensor:
     """SI-SDR of each estimate with each source, shape (estimate, source)."""
     return si_sdr(estimates.unsqueeze(1), torch.from_numpy(part).unsqueeze(0)).nan_to_num(nan=-LIMIT_DB)
 
 
-def joins(separator: RecordingSeparator, recordings: list[Parts], rate: int, noise: float) -> dict[str, float]:
+def joins(model: Model, recordings: list[Parts], rate: int, noise: float) -> dict[str, float]:
     """Mean SI-SDR in dB of all parts, whole and one by one, and of the worst recording as a whole."""
     random, whole, alone = np.random.default_rng(0), [], []
     for parts in recordings:
         mixture, spans = with_pauses(parts, rate, noise, random)
-        estimates = separated(separator, mixture, rate)
+        estimates = model.separate(mixture, rate)
         scores = torch.stack([pairwise(estimates[:, span], part) for span, part in zip(spans, parts, strict=True)])
         whole.append(-float(best_assignment(-scores.mean(0, keepdim=True))[0]))  # one order for all of it
-        single = [
-            pairwise(separated(separator, mixture[span], rate), part) for span, part in zip(spans, parts, strict=True)
-        ]
+        single = [pairwise(model.separate(mixture[span], rate), part) for span, part in zip(spans, parts, strict=True)]
         alone.append(-float(best_assignment(-torch.stack(single))[0].mean()))
     return {"one_by_one": float(np.mean(alone)), "whole": float(np.mean(whole)), "worst_whole": min(whole)}
 
@@ -126,21 +115,6 @@ def separate_hours(run: RunFolder, folder: Path, minutes: float) -> dict[str, fl
     return {"minutes": minutes, "peak_megabytes": used.ru_maxrss / 1e3, "cpu_by_duration": seconds / (60 * minutes)}
 
 
-def separator_of(folder: RunFolder, config: DictConfig, program: DictConfig) -> RecordingSeparator:
-    """As separate.py builds it, with its defaults but for pieces and overlaps."""
-    defaults = compose_config("separate", ["run=x", "input=x"])
-    return RecordingSeparator(
-        load_model(folder, config),
-        num_sources=config.model.num_sources,
-        sample_rate=config.data.sample_rate,
-        mixture_rms=build(config, "mixing").mixture_rms,
-        segment_seconds=program.segment_seconds,
-        overlap_seconds=program.overlap_seconds,
-        pause_level=defaults.pause_level,
-        pause_seconds=defaults.pause_seconds,
-    )
-
-
 def main() -> None:
     """Measures, prints, and writes the results."""
     program, overrides = settings(__doc__, "bench_recordings")
@@ -149,8 +123,9 @@ def main() -> None:
     [mixtures, *_] = run_data(config, overrides).tests
     rate = config.data.sample_rate
     recordings = conversations(mixtures, program.recordings, program.utterances)
-    separator = separator_of(folder, config, program)
-    results: dict[str, Any] = {"joins": {f"{n:g}": joins(separator, recordings, rate, n) for n in program.noise}}
+    pieces = [f"{key}={program[key]}" for key in ("segment_seconds", "overlap_seconds")]
+    model = separation.load(folder.path, [*pieces, f"device={config.device}"])
+    results: dict[str, Any] = {"joins": {f"{n:g}": joins(model, recordings, rate, n) for n in program.noise}}
     rows = [[name, *map(decibels, scores.values())] for name, scores in results["joins"].items()]
     print(table(["noise in pauses (RMS)", "one by one [dB]", "whole [dB]", "worst recording [dB]"], rows))
     if program.minutes:

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, TINY, assert_same, rows, run_program
+from omegaconf import OmegaConf
 
-from separation.app.command import _resuming
+from separation.app.command import resuming
 from separation.app.settings import compose_config
 from separation.errors import InputError
 from separation.runs import checkpoint
@@ -124,7 +125,8 @@ def test_other_recordings_are_refused(fit, speech_folder, tmp_path):
 
 
 def test_the_command_that_goes_on_survives_shell_and_hydra():
-    command = shlex.split(_resuming(["clip.p=5", "run_dir=x", "trainer.resume=false"], Path("runs/a=1,b's")))
+    typed = ["clip.p=5", "run_dir=x", "trainer.resume=false"]
+    command = shlex.split(resuming(Path("runs/a=1,b's"), OmegaConf.create({"overrides": typed})))
     assert command[:3] == ["python", "train.py", "clip.p=5"]
     assert compose_config("config", command[2:]).run_dir == "runs/a=1,b's"
 

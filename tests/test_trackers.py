@@ -384,11 +384,8 @@ def test_runs_of_a_sweep_are_named_by_what_differs(tmp_path, monkeypatch):
     SweepReport().on_multirun_start(config)
     for subdir, name in ((None, "clip.p=1,seed=2"), ("known/p1_seed2", "known/p1_seed2")):
         job_config = in_sweep(tmp_path, "clip.p=1", "data=fsdd", "data.root=/somewhere", "seed=2", subdir=subdir)
-        monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda job_config=job_config: job_config.hydra))
-        run = tracked_run(
-            RunFolder(tmp_path / job_config.hydra.sweep.subdir),
-            OmegaConf.masked_copy(job_config, ["clip", "seed", "data"]),
-        )
+        folder = RunFolder(tmp_path / job_config.hydra.sweep.subdir)
+        run = tracked_run(folder, OmegaConf.masked_copy(job_config, ["clip", "seed", "data"]), job_config.hydra)
         assert (run.name, run.sweep) == (name, tmp_path)
     assert run.settings["clip.p"] == 1 and run.settings["seed"] == 2 and "data.root" not in run.settings
 

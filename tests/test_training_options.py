@@ -7,8 +7,13 @@ import pytest
 import torch
 from conftest import CPU, assert_same, rows
 
+import separation
+from separation.app.assembly import load_model
+from separation.app.settings import run_config
 from separation.errors import InputError
 from separation.runs import checkpoint
+from separation.runs.run_folder import RunFolder
+from separation.runs.summaries import load_summary
 from separation.training.attached_step import AttachedStep
 from separation.training.muon import Muon
 from separation.training.schedules import Cosine, Plateau, Schedule, Step
@@ -236,3 +241,21 @@ def test_a_batch_splits_into_like_parts(make_parts):
     assert pieces[0].names + pieces[1].names == batch.names
     for name in ("sources", "num_samples", "noise"):
         assert torch.equal(torch.cat([getattr(piece, name) for piece in pieces]), getattr(batch, name))
+
+
+def test_averaged_weights_are_scored_and_separate(make_run, tmp_path):
+    folder = RunFolder(make_run("trainer.ema=0.5", "trainer.max_steps=6"))
+    config = run_config(folder, [])
+    scores = {}
+    for weights in ("best", "averaged"):
+        saved = checkpoint.load(folder.checkpoint(weights), CPU)["network"]
+        network = load_model(folder, config, weights).network
+        assert all(torch.equal(saved[name], value) for name, value in network.state_dict().items())
+        scores[weights] = separation.evaluate(folder.path, [f"weights={weights}", f"output={tmp_path}/{weights}"])
+    for path, weights in ((folder.path, "best"), (folder.path / "averaged", "averaged")):
+        assert load_summary(RunFolder(path))["si_sdr"] == scores[weights]["si_sdr"]
+    assert scores["best"]["si_sdr"] != scores["averaged"]["si_sdr"]
+    with pytest.raises(InputError, match=r"weights=averaged: .*averaged.pt isn't there; it takes training"):
+        separation.load(make_run(), ["weights=averaged"])
+    with pytest.raises(InputError, match="weights=mean: expected one of best, averaged"):
+        separation.evaluate(folder.path, ["weights=mean"])

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -119,8 +120,17 @@ def build_loss(config: DictConfig) -> Loss:
     return loss if scales == (1.0, 1.0) else ScaledLoss(loss, *scales)
 
 
-def build_parts(config: DictConfig, device: torch.device, processes: Processes) -> TrainingParts:
-    """What a training run holds, with the initial values of its seed."""
+def build_parts(
+    config: DictConfig,
+    device: torch.device,
+    processes: Processes,
+    initialise: Callable[[torch.nn.Module], object] | None = None,
+) -> TrainingParts:
+    """What a training run holds, with the initial values of its seed.
+
+    Args:
+        initialise: gives the network others.
+    """
     needed = processes.count * config.trainer.accumulate
     if needed > config.trainer.batch_size:
         raise InputError(
@@ -131,6 +141,8 @@ def build_parts(config: DictConfig, device: torch.device, processes: Processes) 
     loss, separator, stft = build_loss(config), build(config, "model.separator"), build(config, "stft")
     torch.manual_seed(config.seed)
     network = build(config, "model.network").to(device)
+    if initialise is not None:
+        initialise(network)
     optimizer = build(config, "optimizer", params=network.parameters())
     if not isinstance(optimizer, torch.optim.Optimizer) or _needs_closure(optimizer):
         raise InputError(
@@ -180,8 +192,11 @@ def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
     return inspect.signature(type(optimizer).step).parameters["closure"].default is inspect.Parameter.empty
 
 
-def load_model(folder: RunFolder, config: DictConfig) -> TrainedModel:
+def load_model(folder: RunFolder, config: DictConfig, weights: str = "best") -> TrainedModel:
     """Builds a run's network and restores its best checkpoint.
+
+    Args:
+        weights: best, or averaged.
 
     Raises:
         InputError: the checkpoint is damaged or doesn't fit the settings.
@@ -189,7 +204,7 @@ def load_model(folder: RunFolder, config: DictConfig) -> TrainedModel:
     device = pick_device(config.device)
     allow_tf32(False)  # scores are of the network as it is
     network = build(config, "model.network").to(device)
-    checkpoint.load_network(folder.best, network, device)
+    checkpoint.load_network(folder.checkpoint(weights), network, device)
     return TrainedModel(network.eval(), build(config, "model.separator"), build(config, "stft"), device)
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -22,9 +22,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from separation.app.literal_paths import literal
+from separation.app.resuming import sending
 from separation.app.sweep_bar import SHOWN, Mark, leave_mark
 from separation.errors import InputError
 from separation.runs.atomic_files import FULL
+from separation.runs.run_folder import RunFolder
 from separation.training.interruption import Interrupted
 
 LONGEST_NAME = 180
@@ -75,13 +78,17 @@ def print_error(error: Exception, where: str = "") -> None:
     tell(f"error: {where}{text}")
 
 
+def as_hydra_error(error: Exception) -> Exception:
+    """The error, or what Hydra means by a plain ValueError."""
+    if not str(error).startswith("Config group override must be"):
+        return error
+    given = "null" if "NoneType" in str(error) else "a number or a truth value"
+    return HydraException(f"{given} is no choice of a group (data, model, clip, ...); without clipping is clip=none")
+
+
 def fail(error: Exception) -> NoReturn:
     """Reports and exits: status 2 for settings that can't be composed, 1 for everything else."""
-    if str(error).startswith("Config group override must be"):  # Hydra's plain ValueError
-        given = "null" if "NoneType" in str(error) else "a number or a truth value"
-        error = HydraException(
-            f"{given} is no choice of a group (data, model, clip, ...); without clipping is clip=none"
-        )
+    error = as_hydra_error(error)
     print_error(error)
     sys.exit(2 if isinstance(error, HydraException | OmegaConfBaseException) else 1)
 
@@ -95,7 +102,8 @@ def entry_point(main: Callable[[], None]) -> None:
     except Exception as error:
         fail(error)
     except (Interrupted, KeyboardInterrupt) as stop:
-        tell(str(stop) or "interrupted")
+        if os.environ.get("RANK", "0") == "0":
+            tell(str(stop) or "interrupted")
         sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
 
 
@@ -118,10 +126,9 @@ def job(run: Callable[[DictConfig, Path], float]) -> Callable[[DictConfig], floa
             with _marked(config, hydra_config, folder) if is_sweep else nullcontext():
                 return run(config, folder)
         except Interrupted as stop:
-            if os.environ.get("RANK", "0") == "0":
-                tell(f"{stop}; go on with: {_resuming(hydra_config.overrides.task, folder)}")
             if not is_sweep:
-                sys.exit(stop.status)
+                raise
+            tell(str(stop))
             stopped.write_text(str(stop.number))  # joblib would kill the others at an exception, before they have saved
         except Exception as error:
             if not is_sweep:
@@ -153,13 +160,19 @@ def _marked(config: DictConfig, hydra_config: HydraConf, folder: Path) -> Iterat
         leave_mark(sweep, number, mark._replace(has_ended=True))
 
 
-def _resuming(overrides: Sequence[str], folder: Path) -> str:
-    """The command that goes on with a run."""
-    kept = [item for item in overrides if not item.startswith(("run_dir=", "trainer.resume="))]
-    place = str(folder) if re.fullmatch(r"[\w./-]+", str(folder)) else "'" + str(folder).replace("'", r"\'") + "'"
+def resuming(folder: Path, config: DictConfig) -> str:
+    """The command that goes on with a run; with all that was typed, where it has saved nothing yet."""
+    place = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     count = os.environ.get("WORLD_SIZE", "1")
     program = ["python", "train.py"] if count == "1" else ["torchrun", f"--nproc-per-node={count}", "train.py"]
-    return shlex.join([*program, *kept, f"run_dir={place}", "trainer.resume=true"])
+    if RunFolder(folder).config.is_file():
+        allow = [f"allow=[{','.join(config.allow)}]"] if config.allow else []
+        sent = [f"{key}={OmegaConf.select(config, key)}" for key in sending(config)]
+        settings = [literal(f"resume={place}"), *allow, *sent]
+    else:
+        kept = [item for item in config.overrides if not item.startswith(("run_dir=", "trainer.resume="))]
+        settings = [*kept, literal(f"run_dir={place}"), "trainer.resume=true"]
+    return shlex.join([*program, *settings])
 
 
 def folder_name(overrides: str) -> str:
@@ -174,8 +187,26 @@ def folder_name(overrides: str) -> str:
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)  # conf/config.yaml asks for it
 
 
-def log_to_file(path: Path) -> None:
-    """Copies log messages to a file."""
+@contextmanager
+def logging_level(level: int) -> Iterator[None]:
+    """Inside, the project's messages are heard from a level on, unless the caller has asked for a higher one."""
+    logger = logging.getLogger("separation")
+    before = logger.level
+    logger.setLevel(max(level, before))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Inside, log messages are copied to a file."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()

@@ -4,8 +4,7 @@ oracle, which needs no run: `python evaluate.py oracle=ideal_binary [data=...] .
 conf/evaluate.yaml lists the program's keys; every other override goes onto the run's saved settings.
 """
 
-import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,30 +28,38 @@ from separation.runs.summaries import MODEL, load_summary, score_table
 from separation.runs.untrusted_files import check_targets
 from separation.training.processes import Processes
 
-PROGRAM_KEYS = ("run", "oracle", "separator", "output", "allow")
+PROGRAM_KEYS = ("run", "oracle", "weights", "separator", "output", "allow")
 """The other keys of conf/evaluate.yaml are `EvaluationSettings`."""
 
 
-def evaluate() -> None:
-    """Evaluates the best checkpoint and prints the table."""
-    program, overrides = split_overrides(arguments(__doc__, "evaluate", positional=["run"]), "evaluate")
+def evaluate_run(typed: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+    """Scores a run's best checkpoint, or an oracle.
+
+    Args:
+        typed: settings as on the command line.
+
+    Returns:
+        The folder of the scores, and their summary.
+    """
+    program, overrides = split_overrides(typed, "evaluate")
     evaluation = OmegaConf.create({"evaluation": {key: program[key] for key in program if key not in PROGRAM_KEYS}})
     check_targets(evaluation)
     settings = build(evaluation, "evaluation")
-    command = " ".join(["python evaluate.py", *sys.argv[1:]])
+    command = " ".join(["python evaluate.py", *typed])
     if program.oracle is None:
         folder = run_folder(program.run)
-        output = folder.path if program.output is None else Path(str(program.output))
+        own = folder.path if program.weights == "best" else folder.path / "averaged"
+        output = own if program.output is None else Path(str(program.output))
         check_writable("output", output)
         config = run_config(folder, overrides, program.separator, program.allow)
         set_threads(config)
         settings.check_rate(config.data.sample_rate)
         data = run_data(config, overrides)
-        if output.resolve() == folder.path.resolve():
+        if output.resolve() == own.resolve():
             check_output(folder, config, data)
         else:
             check_no_run(output)
-        summary = score_run(folder, config, data, settings, output, command)
+        summary = score_run(folder, config, data, settings, output, command, weights=program.weights)
     else:
         output = Path("outputs") / str(program.oracle) if program.output is None else Path(str(program.output))
         check_writable("output", output)
@@ -61,7 +68,7 @@ def evaluate() -> None:
         set_threads(config)
         settings.check_rate(config.data.sample_rate)
         summary = score_oracle(program.oracle, config, build_data(config), settings, output, command)
-    print(f"\n{output}\n\n{score_table(summary['splits'], summary['estimator'])}")
+    return output, summary
 
 
 def check_no_run(output: Path) -> None:
@@ -88,13 +95,14 @@ def score_run(
     output: Path,
     command: str,
     processes: Processes | None = None,
+    weights: str = "best",
 ) -> dict[str, Any]:
-    """Scores a run's best checkpoint; see `score`. Where its scores are replaced, the summary keeps the training's
-    provenance and says where the scores come from beside it, as `scored`."""
-    model = load_model(folder, config)
+    """Scores a run's best checkpoint, or the averaged weights; see `score`. Where its scores are replaced, the summary
+    keeps the training's provenance and says where the scores come from beside it, as `scored`."""
+    model = load_model(folder, config, weights)
     estimator = ModelEstimator(model.network, model.separator, model.stft, model.device)
     evaluator = Evaluator(estimator, model.stft, settings, processes)
-    origin = {"estimator": MODEL, "provenance": provenance(command, config.seed)}
+    origin = {"estimator": MODEL, "weights": weights, "provenance": provenance(command, config.seed)}
     before = load_summary(folder) if output.resolve() == folder.path.resolve() else None
     if before is not None and "provenance" in before:
         origin |= {"provenance": before["provenance"], "scored": origin["provenance"]}
@@ -152,7 +160,12 @@ def score(
 
 
 def main() -> None:
-    """Evaluates as the command line says."""
+    """Evaluates as the command line says, and prints the table."""
+
+    def evaluate() -> None:
+        output, summary = evaluate_run(arguments(__doc__, "evaluate", positional=["run"]))
+        print(f"\n{output}\n\n{score_table(summary['splits'], summary['estimator'])}")
+
     entry_point(evaluate)
 
 

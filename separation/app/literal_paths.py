@@ -11,12 +11,15 @@ from separation.errors import InputError
 from separation.runs.paths import as_on_disk
 
 PATH_KEYS = frozenset(
-    {"run", "file", "input", "root", "url", "output", "store", "run_dir", "data.root", "data.store", "data.metadata"}
+    {
+        *("run", "file", "input", "root", "url", "output", "store", "run_dir", "init_from", "resume"),
+        *("data.root", "data.store", "data.metadata"),
+    }
 )
 PATHS_OR_LISTS = frozenset({"data.train", "data.valid", "data.test"})
 """Tables of data=csv, and lists of subsets of other corpora."""
-MAY_BE_NULL = frozenset({"run", "output", "root", "url", "data.store", "data.metadata", "store"})
-MAY_HOLD_SETTINGS = frozenset({"run_dir", "data.root", "data.store", "data.metadata", *PATHS_OR_LISTS})
+MAY_BE_NULL = frozenset({"run", "output", "root", "url", "data.store", "data.metadata", "store", "init_from", "resume"})
+MAY_HOLD_SETTINGS = frozenset({"run_dir", "init_from", "data.root", "data.store", "data.metadata", *PATHS_OR_LISTS})
 """In these ${...} stands for another setting, as in run_dir=runs/${seed}; in others it is part of the name."""
 PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./:@%+-]*")
 """What Hydra reads as the text that it is."""

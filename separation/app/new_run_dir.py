@@ -17,18 +17,19 @@ class NewRunDir(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.run.dir == config.run_dir:
-            _choose(config)
+            choose_run_dir(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         before = config.run_dir
         if config.hydra.sweep.dir == before:
-            _choose(config)
+            choose_run_dir(config)
         if config.run_dir != before:  # the settings of each run are composed anew, from these
             with open_dict(config):
                 config.hydra.overrides.task.append(literal(f"run_dir={config.run_dir}"))
 
 
-def _choose(config: DictConfig) -> None:
+def choose_run_dir(config: DictConfig) -> None:
+    """Makes the folder that the clock names, under a name that is free."""
     written = OmegaConf.to_container(config, resolve=False)
     assert isinstance(written, dict)
     named_by_clock = "${now:" in str(written["run_dir"])

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from separation.app.assembly import build, load_model
 from separation.app.command import entry_point, print_error, sentence
-from separation.app.settings import arguments, compose_config, run_config, run_folder
+from separation.app.model import Model, warn_of_doubts
+from separation.app.settings import arguments, compose_config
 from separation.data.audio_files import AUDIO_SUFFIXES, audio_files
 from separation.data.audio_stream import open_recording
 from separation.data.audio_writer import FORMATS, suffix, writing
-from separation.errors import InputError, check_choice, check_flag, check_number
+from separation.errors import InputError, check_choice, check_flag
 from separation.evaluation.long_recordings import RecordingSeparator
 from separation.runs.atomic_files import check_writable
 from separation.runs.paths import printable, user_path
@@ -91,8 +91,7 @@ def separate_file(separator: RecordingSeparator, file: Path, target: Path, outpu
             for writer, source in zip(writers, sources, strict=True):
                 writer.write(source)
             bar.update(sources.shape[1] / recording.rate)
-    for start, end in survey.doubts:
-        log.warning("%s: the voices may have changed places at %.1f to %.1f s", printable(file), start, end)
+    warn_of_doubts(printable(file), survey)
     for writer in writers:
         if writer.num_clipped:
             log.warning("%s: %d samples were clipped; use format=wav", printable(writer.path), writer.num_clipped)
@@ -130,31 +129,16 @@ def separate_files(separator: RecordingSeparator, inputs: dict[Path, Path], outp
 def separate() -> None:
     """Separates the recordings and says where the files are."""
     program = compose_config("separate", arguments(__doc__, "separate", positional=["run", "input"]))
-    folder = run_folder(program.run)
     recordings, output = (user_path(key, program[key]) for key in ("input", "output"))
-    check_number("segment_seconds", program.segment_seconds, 1, 600)
-    check_number("pause_seconds", program.pause_seconds, 0.1, program.segment_seconds / 2)
-    check_number("overlap_seconds", program.overlap_seconds, program.pause_seconds, program.segment_seconds / 2)
-    check_number("pause_level", program.pause_level, 1, 120)
     check_choice("format", program.format, tuple(FORMATS))
     check_flag("overwrite", program.overwrite)
-    config = run_config(folder, [f"device={program.device}"], program.separator, program.allow)
-    outputs = Outputs(config.model.num_sources, program.format)
+    model = Model.of(program)
+    outputs = Outputs(model.num_sources, program.format)
     inputs = find_inputs(recordings, output)
     if not program.overwrite:
         outputs.check_new(list(inputs.values()))
     check_writable("output", output)
-    separator = RecordingSeparator(
-        load_model(folder, config),
-        num_sources=config.model.num_sources,
-        sample_rate=config.data.sample_rate,
-        mixture_rms=build(config, "mixing").mixture_rms,
-        segment_seconds=program.segment_seconds,
-        overlap_seconds=program.overlap_seconds,
-        pause_level=program.pause_level,
-        pause_seconds=program.pause_seconds,
-    )
-    separate_files(separator, inputs, outputs)
+    separate_files(model.separator, inputs, outputs)
 
 
 def main() -> None:

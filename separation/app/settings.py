@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from separation.app.assembly import build_corpus, build_data
 from separation.app.literal_paths import literal, with_keys
@@ -44,10 +44,32 @@ def compose_config(name: str, overrides: Sequence[str], folder: Path = CONF) -> 
     return config
 
 
-def _compose(name: str, overrides: Sequence[str], folder: Path) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder.absolute()), version_base="1.3"):
-        return compose(name, list(overrides))
+def compose_with_hydra(name: str, overrides: Sequence[str]) -> tuple[DictConfig, HydraConf]:
+    """The configuration `name` of conf/, and Hydra's own settings, as Hydra's main function would have them."""
+    try:
+        config = _compose(name, overrides, CONF, with_hydra=True)
+    except HydraException as error:
+        raise hinted(error, name, CONF, overrides) from error
+    with flag_override(config, ["readonly", "struct"], False):
+        return config, config.pop("hydra")
+
+
+def _compose(name: str, overrides: Sequence[str], folder: Path, with_hydra: bool = False) -> DictConfig:
+    """By Hydra's rules.
+
+    Args:
+        with_hydra: with Hydra's own settings.
+
+    Raises:
+        HydraException: an override can't be used; names the keys that there are.
+    """
+    hydra = GlobalHydra.instance()
+    before, hydra.hydra = hydra.hydra, None  # the program that calls may be one of Hydra's
+    try:
+        with initialize_config_dir(str(folder.absolute()), version_base="1.3"):
+            return compose(name, list(overrides), return_hydra_config=with_hydra)
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def stft_samples(hops: int, rate: int) -> int:
@@ -120,28 +142,30 @@ def check_model_keys(config: DictConfig) -> None:
             )
 
 
-def note_choices(config: DictConfig) -> None:
+def note_choices(config: DictConfig, hydra: HydraConf) -> None:
     """Adds to the settings how they were composed: `choices`, each group's, and `overrides`, as they were typed."""
-    hydra = HydraConfig.get()
     choices = {group: choice for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")}
     OmegaConf.update(config, "choices", choices, force_add=True)
     OmegaConf.update(config, "overrides", list(hydra.overrides.task), force_add=True)
 
 
-def run_folder(path: object) -> RunFolder:
-    """The run folder that a `run` key names.
+def run_folder(path: object, key: str = "run", trained: bool = True) -> RunFolder:
+    """The run folder that a key names.
+
+    Args:
+        trained: it has to have a best checkpoint.
 
     Raises:
         InputError: it names none.
     """
-    folder = user_path("run", path)
+    folder = user_path(key, path)
     runs = (
         [] if (folder / "config.yaml").is_file() else [*folder.glob("*/config.yaml"), *folder.glob("*/*/config.yaml")]
     )
     if runs:
         names = named(sorted(file.parent.relative_to(folder).as_posix() for file in runs), "\n  ")
-        raise InputError(f"run={path}: holds {len(runs)} runs; give one of them:\n  {names}")
-    return RunFolder.open(folder)
+        raise InputError(f"{key}={path}: holds {len(runs)} runs; give one of them:\n  {names}")
+    return RunFolder.open(folder, key, trained)
 
 
 def run_config(
@@ -166,11 +190,10 @@ def run_config(
     data = [override for override in overrides if override.startswith(("data=", "data."))]
     others = [override for override in overrides if override not in data]
     if any(override.startswith("data=") for override in data):
-        config = _compose("config", others, folder.path)
+        config = compose_saved(folder, others)
         config.data = compose_config("config", data).data
     else:
-        config = _compose("config", overrides, folder.path)
-    use_todays_names(config)
+        config = compose_saved(folder, overrides)
     if separator is not None:
         config.model.separator = OmegaConf.create(OmegaConf.to_container(separator, resolve=False))
     check_targets(config, allow)
@@ -179,13 +202,33 @@ def run_config(
     return config
 
 
-def run_data(config: DictConfig, overrides: Sequence[str]) -> Data:
-    """The mixtures of a run's settings.
+def compose_saved(folder: RunFolder, overrides: Sequence[str]) -> DictConfig:
+    """A run's saved settings, which `RunFolder.load_config` has checked, under today's names, with overrides.
 
-    Its samples are read where the settings say, if they are there; they are written only where the user says.
+    Raises:
+        HydraException: an override names no setting of the run.
+    """
+    try:
+        config = _compose("config", overrides, folder.path)
+    except HydraException as error:
+        raise hinted(error, "config", folder.path, overrides) from error
+    use_todays_names(config)
+    return config
+
+
+def run_data(config: DictConfig, overrides: Sequence[str]) -> Data:
+    """The mixtures of a run's settings."""
+    return build_data(config, corpus_of_run(config, overrides))
+
+
+def corpus_of_run(config: DictConfig, overrides: Sequence[str]) -> Corpus:
+    """The corpus of a run's settings.
+
+    Its samples are read where the settings say, if they are there; they are written only where the user says: for
+    others `data.store` becomes the default.
     """
     corpus = build_corpus(config)
     if any(override.startswith("data.store=") for override in overrides) or is_built(corpus):
-        return build_data(config, corpus)
+        return corpus
     config.data.store = Corpus.store
-    return build_data(config)
+    return build_corpus(config)

@@ -111,8 +111,7 @@ class SweepBar:
         for folder in (mark.folder for mark in running):
             if folder not in self._lines:
                 self._lines[folder] = tqdm(bar_format="{desc}", file=self._file, leave=False)
-            state = {0: "preparing", 1: "scoring"}.get(fractions[folder], f"{fractions[folder]:.0%}")
-            self._lines[folder].set_description_str(f"{state:>11} {names[folder]}", refresh=True)
+            self._lines[folder].set_description_str(f"{_state(fractions[folder]):>11} {names[folder]}", refresh=True)
 
     def _fraction(self, mark: Mark) -> float:
         step = last_step(RunFolder(self._sweep / mark.folder))
@@ -128,3 +127,10 @@ class SweepBar:
             return ""
         left = seconds / trained * (self._total - sum(fractions.values()))
         return f", {math.ceil(left / 60)} min left" if left >= 90 else f", {math.ceil(left)} s left"
+
+
+def _state(fraction: float) -> str:
+    """What a run does that has taken a fraction of its steps."""
+    if fraction in (0, 1):
+        return "scoring" if fraction else "preparing"
+    return f"{fraction:.0%}"

@@ -76,6 +76,11 @@ def check_network(path: Path, tensors: object, network: torch.nn.Module) -> None
             f"{path}: its parameters don't fit the network that config.yaml describes; the two files are of different"
             " runs, the model's settings were overridden, or the network's code has changed since"
         )
+    check_finite(path, tensors)
+
+
+def check_finite(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Raises InputError where a value is NaN or infinite."""
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise InputError(f"{path}: {broken[0]} is NaN or infinite; use another checkpoint or train again")

@@ -29,6 +29,7 @@ MOVED_KEYS = {
 
 RENAMED_ARGUMENTS = {"gradclip.autoclip_on_device.AutoClipOnDevice": {"capacity": "window"}}
 NEW_ARGUMENTS: dict[str, dict[str, int | str | None]] = {
+    "separation.data.corpora.demo.DemoCorpus": {"first_voice": 0},
     "gradclip.autoclip.AutoClip": {"warmup": 0},
     "gradclip.autoclip_on_device.AutoClipOnDevice": {"capturable": True},
     "separation.training.trainer.Trainer": {"monitor": "loss", "patience": None, "accumulate": 1, "ema": None},

@@ -9,13 +9,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from separation.errors import InputError
+from separation.errors import InputError, check_choice
 from separation.runs import atomic_files
 from separation.runs.earlier_versions import use_todays_names
 from separation.runs.untrusted_files import check_links, read_settings
 
 MAY_CHANGE = (
-    *("choices.", "overrides", "run_dir", "threads", "device", "allow", "evaluation."),
+    *("choices.", "overrides", "run_dir", "threads", "device", "allow", "evaluation.", "init_strict"),
     *("data.root", "data.metadata", "data.store"),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
     *("trainer.num_scored", "trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
@@ -57,6 +57,8 @@ class RunFolder:
         dynamics: step size and smoothness of some steps, if asked for (CSV).
         tensorboard, wandb, mlflow: what a tracker keeps there; tracker: how far it has come (JSON).
         scores: a row per mixture and source of the test splits (CSV).
+        initial: which weights the training began with, if those of another run (JSON).
+        changes: settings that were changed on the way, a line each (text).
         summary: the scores' means, and where they come from (JSON).
     """
 
@@ -70,6 +72,8 @@ class RunFolder:
         self.epochs = path / "epochs.csv"
         self.dynamics = path / "dynamics.csv"
         self.scores = path / "scores.csv"
+        self.initial = path / "initial.json"
+        self.changes = path / "changes.txt"
         self.summary = path / "summary.json"
         self.audio = path / "audio"
         self.tensorboard = path / "tensorboard"
@@ -80,11 +84,12 @@ class RunFolder:
 
     @classmethod
     @contextmanager
-    def create(cls, path: Path, config: DictConfig, resume: bool) -> "Iterator[RunFolder]":
+    def create(cls, path: Path, config: DictConfig, resume: bool, changes: Sequence[str] = ()) -> "Iterator[RunFolder]":
         """Makes the folder and saves the settings; holds it against other processes inside the `with`.
 
         Args:
             resume: it may hold a run with the same settings, but for those that `MAY_CHANGE`.
+            changes: other settings that may differ.
 
         Raises:
             InputError: it holds another run, or a run that is not to be resumed, or is being trained into.
@@ -94,12 +99,12 @@ class RunFolder:
         folder.last.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(path / ".lock", timeout=0):  # the system frees it when a process dies
-                folder._begin(config, resume)
+                folder._begin(config, resume, changes)
                 yield folder
         except Timeout as error:
             raise InputError(f"run_dir={path}: another process is training in it; choose another folder") from error
 
-    def _begin(self, config: DictConfig, resume: bool) -> None:
+    def _begin(self, config: DictConfig, resume: bool, changes: Sequence[str]) -> None:
         products = (self.config, self.best, self.last, self.steps, self.summary)
         if not resume and any(file.exists() for file in products):
             raise InputError(
@@ -113,7 +118,7 @@ class RunFolder:
                 " last.pt to go on from there, or choose another folder"
             )
         if self.config.is_file():
-            changed = self.changed(config)
+            changed = self.changed(config, changes)
             if changed:
                 values = ", ".join(changed[:5])
                 raise InputError(f"{values}: not as in the run that {self.path} holds; take its settings to resume it")
@@ -123,35 +128,56 @@ class RunFolder:
         if not self.config.is_file():
             self.save_config(config)
 
-    def changed(self, config: DictConfig) -> list[str]:
-        """Which settings aren't the saved ones, but for those that `MAY_CHANGE`, as in "seed=1 (it was 0)"."""
+    def changed(self, config: DictConfig, changes: Sequence[str] = ()) -> list[str]:
+        """Which settings aren't the saved ones, but for those that `MAY_CHANGE` and `changes`, as in "seed=1 (it was
+        0)"."""
         before, now = flat_settings(self.load_config()), flat_settings(config)
         keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-        return [f"{key}={now.get(key)} (it was {before.get(key)})" for key in keys if not key.startswith(MAY_CHANGE)]
+        others = [key for key in keys if not key.startswith(MAY_CHANGE) and key not in changes]
+        return [f"{key}={now.get(key)} (it was {before.get(key)})" for key in others]
 
     def save_config(self, config: DictConfig) -> None:
-        """Writes the settings, resolved; what they may build is for the next command line to say."""
-        saved = OmegaConf.masked_copy(config, [str(key) for key in config if key != "allow"])
+        """Writes the settings, resolved, but for those of the command line alone: what they may build is for the next
+        one to say."""
+        saved = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("allow", "resume")])
         atomic_files.write_text(self.config, OmegaConf.to_yaml(saved, resolve=True))
+
+    def read_changes(self) -> list[str]:
+        """The settings that were changed on the way."""
+        return self.changes.read_text(encoding="utf-8").splitlines() if self.changes.is_file() else []
 
     def _products(self) -> list[Path]:
         """What a run writes into its folder."""
         return [*(path for path in vars(self).values() if path != self.path), self.last.parent]
 
     @classmethod
-    def open(cls, path: Path) -> "RunFolder":
-        """An existing run's folder.
+    def open(cls, path: Path, key: str = "run", trained: bool = True) -> "RunFolder":
+        """An existing run's folder, which a key names.
+
+        Args:
+            trained: it has to have a best checkpoint.
 
         Raises:
             InputError: it is none.
         """
         folder = cls(path)
         if not folder.config.is_file():
-            raise InputError(f"run={path}: is no run folder (it has no config.yaml); give one that train.py wrote")
-        if not folder.best.is_file():
-            raise InputError(f"run={path}: has no checkpoints/best.pt; train it for at least one epoch first")
+            raise InputError(f"{key}={path}: is no run folder (it has no config.yaml); give one that train.py wrote")
+        if trained and not folder.best.is_file():
+            raise InputError(f"{key}={path}: has no checkpoints/best.pt; train it for at least one epoch first")
         check_links(folder._products())
         return folder
+
+    def checkpoint(self, weights: str) -> Path:
+        """The checkpoint of `best` or `averaged` weights.
+
+        Raises:
+            InputError: the run has none.
+        """
+        path = {"best": self.best, "averaged": self.averaged}[check_choice("weights", weights, ("best", "averaged"))]
+        if not path.is_file():
+            raise InputError(f"weights={weights}: {path} isn't there; it takes training with trainer.ema=0.999")
+        return path
 
     def load_config(self) -> DictConfig:
         """The saved settings, under today's names; see `read_settings` for what is refused."""

@@ -70,6 +70,8 @@ class Plateau(ReduceLROnPlateau):
         super().__init__(
             optimizer, factor=factor, patience=patience, min_lr=min_lr, eps=0, threshold=0, threshold_mode="abs"
         )
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]  # as torch's other schedules do
 
 
 class Schedule:

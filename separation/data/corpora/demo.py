@@ -84,6 +84,7 @@ class DemoCorpus(Corpus):
 
     Args:
         voices: number of voices in the splits `train`, `valid` and `test`.
+        first_voice: the first of these, out of 80 in all, counted from 0.
         unknown_voices: number of further voices, which only `test_unknown` holds.
         sentences: training sentences per known voice, each about 1.5 to 3.5 s long; `valid` gets an eighth as many,
             `test` and `test_unknown` a quarter as many.
@@ -93,16 +94,27 @@ class DemoCorpus(Corpus):
     """
 
     voices: int = 8
+    first_voice: int = 0
     unknown_voices: int = 8
     sentences: int = 160
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        allowed = {"voices": VOICES, "unknown_voices": range(len(UNKNOWN_VOICES) + 1), "sentences": SENTENCES}
+        allowed = {
+            "voices": VOICES,
+            "first_voice": range(len(KNOWN_VOICES) - VOICES[0] + 1),
+            "unknown_voices": range(len(UNKNOWN_VOICES) + 1),
+            "sentences": SENTENCES,
+        }
         for key, values in allowed.items():
             value = getattr(self, key)
             if type(value) is not int or value not in values:
                 raise InputError(f"data.{key}={value}: must be a whole number from {values[0]} to {values[-1]}")
+        if self.first_voice + self.voices > len(KNOWN_VOICES):
+            raise InputError(
+                f"data.first_voice={self.first_voice}: {self.voices} voices from there on are more than there are; take"
+                f" {len(KNOWN_VOICES) - self.voices} at most, or a smaller data.voices"
+            )
 
     @property
     def name(self) -> str:
@@ -115,6 +127,7 @@ class DemoCorpus(Corpus):
 
     def fingerprint(self) -> dict[str, Any]:
         return {
+            **({"first_voice": self.first_voice} if self.first_voice else {}),  # which stores without it hadn't
             "voices": self.voices,
             "unknown_voices": self.unknown_voices,
             "sentences": self.sentences,
@@ -133,7 +146,8 @@ class DemoCorpus(Corpus):
         # Every voice, spoken or not, has its own sentences: each count-th of the list, one after another.
         count = len(KNOWN_VOICES) + len(UNKNOWN_VOICES)
         texts = first_sentences(count * sum(known.values()))
-        jobs = [(f"voice{i:02}", voice, texts[i::count], known) for i, voice in enumerate(KNOWN_VOICES[: self.voices])]
+        numbers = range(self.first_voice, self.first_voice + self.voices)
+        jobs = [(f"voice{i:02}", KNOWN_VOICES[i], texts[i::count], known) for i in numbers]
         for i, voice in enumerate(UNKNOWN_VOICES[: self.unknown_voices]):
             jobs.append((f"unknown{i:02}", voice, texts[len(KNOWN_VOICES) + i :: count], unknown))
         # A voice speaks from the beginning, or not at all.
