@@ -1,6 +1,7 @@
 """What trackers receive: every row once, under its tag, whatever happens to the run or to the tracker."""
 
 import importlib
+import io
 import json
 import logging
 import math
@@ -10,7 +11,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+import soundfile
 from conftest import TINY, assert_same, rows, run_program
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -28,7 +32,7 @@ from separation.runs.run_folder import RunFolder
 from separation.training.trackers import tracking
 from separation.training.trackers.mlflow import MLflow
 from separation.training.trackers.tensorboard import TensorBoard
-from separation.training.trackers.tracker import Row, TrackedRun
+from separation.training.trackers.tracker import Row, Signal, TrackedRun
 from separation.training.trackers.tracking import Tracking
 from separation.training.trackers.wandb import Wandb
 
@@ -201,7 +205,7 @@ def test_tensorboard_shows_each_step_once_and_epochs_apart(fit, tmp_path):
 
 def test_tensorboard_forgets_what_came_after_the_checkpoint(run):
     for begin, end, loss in ((0, 5, 1.0), (3, 6, 2.0)):
-        with closing(Tracking(TensorBoard(), run)) as part:
+        with closing(Tracking(TensorBoard(0), run)) as part:
             part.open(begin)
             for step in range(begin + 1, end + 1):
                 part.step({"step": step, "train/loss": loss})
@@ -211,7 +215,7 @@ def test_tensorboard_forgets_what_came_after_the_checkpoint(run):
 
 
 def test_tensorboard_has_hyper_parameters_and_scores(run):
-    with closing(Tracking(TensorBoard(), run)) as tracked:
+    with closing(Tracking(TensorBoard(0), run)) as tracked:
         tracked.open(0)
         tracked.step(step_row(1))
         tracked.finish({"test": {"si_sdr": 7.5}})
@@ -490,3 +494,23 @@ def test_a_sweep_without_its_sweeper_says_what_installs_it():
     from hydra.errors import HydraException
 
     assert 'pip install ".[optuna]"' in sentence(HydraException("Could not find 'hydra/sweeper/optuna'"))
+
+
+def test_tensorboard_plays_validation_mixtures(run):
+    """A sine of 1 kHz: its samples as they were, and the spectrogram's brightest row at its frequency."""
+    samples = 0.25 * np.sin(2 * np.pi * 1000 * np.arange(8 * 8000) / 8000).astype(np.float32)
+    signals = [Signal(f"valid_1/{name}", samples, 8000) for name in ("mixture", "estimate_1")]
+    with closing(Tracking(TensorBoard(2), run)) as tracked:
+        tracked.open(0)
+        assert tracked.num_examples == 2
+        for step in (10, 20):
+            tracked.show(step, signals)
+    events = EventAccumulator(str(run.folder.tensorboard), {"images": 0, "audio": 0}).Reload()
+    assert [event.step for event in events.Audio("valid_1/estimate_1")] == [10, 20]
+    assert [event.step for event in events.Audio("valid_1/mixture")] == [10]  # it stays as it is
+    heard, rate = soundfile.read(io.BytesIO(events.Audio("valid_1/estimate_1")[0].encoded_audio_string))
+    assert rate == 8000 and len(heard) == 4 * 8000
+    np.testing.assert_allclose(heard, samples[: len(heard)], atol=2**-15)
+    image = plt.imread(io.BytesIO(events.Images("valid_1/estimate_1")[0].encoded_image_string))
+    assert image.shape[:2] == (129, 4 * 125 + 1)
+    assert image[..., :3].sum(-1).mean(1).argmax() == 128 - 32  # bins of 31.25 Hz, the lowest below

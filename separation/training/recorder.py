@@ -3,7 +3,7 @@
 import csv
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from separation.runs.atomic_files import replacing, write_error
 from separation.runs.run_folder import RunFolder
+from separation.training.trackers.tracker import Signal
 from separation.training.trackers.tracking import Tracking
 
 STEP_COLUMNS = (
@@ -149,6 +150,15 @@ class Recorder:
         self._epochs.write(row)
         if self._tracking:
             self._tracking.epoch(row)
+
+    def show(self, step: int, examples: Callable[[int], list[Signal]]) -> None:
+        """Adds something to listen to.
+
+        Args:
+            examples: so many validation mixtures' signals.
+        """
+        if self._tracking and self._tracking.num_examples:
+            self._tracking.show(step, examples(self._tracking.num_examples))
 
     def sync(self) -> None:
         """Brings everything to the disk."""

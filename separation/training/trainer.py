@@ -274,6 +274,7 @@ class _Run:
         row["seconds"] = time.perf_counter() - self.start
         if self.recorder:
             self.recorder.epoch(row)
+            self.recorder.show(progress.step, partial(self.validation.examples, parts.network))
         self._check_validation(row)
         loss, averaged_loss = self._monitored(row, "valid/"), self._monitored(row, "valid/averaged_")
         is_best, is_best_average = loss < progress.best_loss, averaged_loss < progress.best_averaged_loss

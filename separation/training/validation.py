@@ -13,6 +13,7 @@ from separation.model.assignment import reorder
 from separation.model.separators import separate
 from separation.model.si_sdr import best_permutation, si_sdr
 from separation.training.step import TrainingParts, batch_loss
+from separation.training.trackers.tracker import Signal
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,26 @@ class Validation:
         network.train()
         score, number_of_sources = parts.processes.sum(total).tolist()
         return score / number_of_sources if number_of_sources else math.nan
+
+    @torch.inference_mode()
+    def examples(self, network: nn.Module, count: int) -> list[Signal]:
+        """The first of those mixtures with their references and what a network makes of them, in the references' order;
+        to listen to."""
+        parts, mixtures = self._parts, self._parts.data.valid
+        signals = []
+        network.eval()
+        for number, index in enumerate(self._scored[:count], start=1):
+            batch = mixtures.whole([index])
+            mixture = batch.mixture.to(parts.device)
+            estimates = separate(network, parts.separator, parts.stft, mixture, batch.num_samples).cpu()
+            estimates = reorder(estimates, best_permutation(estimates, batch.sources))
+            heard = {"mixture": batch.mixture[0]}
+            for kind, sources in (("reference", batch.sources[0]), ("estimate", estimates[0])):
+                heard |= {f"{kind}_{source}": samples for source, samples in enumerate(sources, start=1)}
+            rate = mixtures.store.sample_rate
+            signals += [Signal(f"valid_{number}/{name}", samples.numpy(), rate) for name, samples in heard.items()]
+        network.train()
+        return signals
 
     @cached_property
     def _scored(self) -> list[int]:

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
 
 from separation.errors import InputError
 from separation.runs.run_folder import RunFolder
@@ -39,6 +41,26 @@ class TrackedRun:
     sweep: Path | None
     name: str
     settings: Mapping[str, str | float]
+
+
+class Signal(NamedTuple):
+    """Something to listen to: `mixture`, `reference_1`, `estimate_1`, ... of a validation mixture."""
+
+    tag: str
+    samples: np.ndarray
+    """Shape (time,)."""
+    rate: int
+
+
+@runtime_checkable
+class ShowsSignals(Protocol):
+    """A tracker that people listen to."""
+
+    num_examples: int
+    """Validation mixtures that it gets after every epoch."""
+
+    def show(self, step: int, signals: Sequence[Signal]) -> None:
+        """Adds what the network made of them after a step."""
 
 
 class Tracker(Protocol):

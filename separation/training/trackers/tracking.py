@@ -4,14 +4,14 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from separation.runs.atomic_files import write_text
-from separation.training.trackers.tracker import Row, TrackedRun, Tracker
+from separation.training.trackers.tracker import Row, ShowsSignals, Signal, TrackedRun, Tracker
 
 log = logging.getLogger(__name__)
 BATCH = 200
@@ -73,6 +73,20 @@ class Tracking:
         """Adds an epoch's row of epochs.csv, under tags of its own."""
         values = {f"epoch/{name}": value for name, value in row.items() if name not in ("epoch", "step")}
         self._add(row, True, values)
+
+    @property
+    def num_examples(self) -> int:
+        """Validation mixtures that `show` wants after every epoch."""
+        return self._tracker.num_examples if isinstance(self._tracker, ShowsSignals) else 0
+
+    def show(self, step: int, signals: Sequence[Signal]) -> None:
+        """Adds what the network made of some validation mixtures."""
+
+        def send() -> None:
+            if self._is_open and isinstance(self._tracker, ShowsSignals):
+                self._tracker.show(step, signals)
+
+        self._guarded(send)
 
     def _add(self, row: Mapping[str, Any], is_epoch: bool, values: dict[str, float]) -> None:
         self._rows.append(Row(row["step"], is_epoch, time.time(), values))
