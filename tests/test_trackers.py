@@ -396,6 +396,7 @@ def test_runs_of_a_sweep_are_named_by_what_differs(tmp_path, monkeypatch):
 
 def test_what_a_sweeper_minimises(tmp_path, monkeypatch):
     config = in_sweep(tmp_path, "seed=2")
+    config.hydra.job.num = 2
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: config.hydra))
 
     def diverges(*_):
