@@ -1,5 +1,6 @@
 # `make demo`: trains on speech that this machine makes, with and without clipping, and prints both scores.
-# `make test`: style, types and tests. `make docs`: the documentation as a site. All need Python 3.11 or newer and make.
+# `make test`: style, types and tests. `make docs`: the documentation as a site.
+# `make notebook`: opens notebooks/ in Jupyter. All need Python 3.11 or newer and make.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo docs test quicktest stress lint tests clean
+.PHONY: demo docs notebook test quicktest stress lint tests clean
 
 demo: $(BIN)/installed
 	@recipes/demo/run.sh
@@ -29,6 +30,13 @@ quicktest: lint $(BIN)/installed-for-tests
 stress: $(BIN)/installed-for-tests
 	pytest tests/test_kills.py --kills 50
 	pytest tests/test_fuzz.py --inputs 20000
+
+notebook: $(BIN)/installed-for-notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+$(BIN)/installed-for-notebooks: $(BIN)/installed requirements-notebook.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-notebook.txt
+	touch $@
 
 # An environment of its own: the site is built from docstrings that nothing has to import.
 docs: $(VENV)-docs/installed
