@@ -1,8 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from separation.errors import InputError
 from separation.runs.run_folder import RunFolder, short_names
+from separation.studies.dynamics import dynamics_figure
 from separation.studies.figures import _differing_parts
 from separation.studies.run_figures import read_columns, spectrogram_figure, training_figure
 
@@ -76,3 +78,12 @@ def test_a_name_that_was_cut_shares_its_last_override():
 def test_conditions_are_named_by_what_differs():
     titles = ["lr 1, steps 6", "lr 1, steps 9", "lr 2, steps 6"]
     assert _differing_parts(titles) == ["lr 1, steps 6", "steps 9", "lr 2"]
+
+
+@pytest.mark.parametrize(("thresholds", "title"), [([5.0, 5.0, 5.0], "AutoClip"), ([1e3, 1e3, 1e3], "no clipping")])
+def test_dynamics_of_a_single_run(thresholds, title):
+    columns = {"step": [20, 40, 60], "step_size": [1, 2, 3], "loss": [3, 2, 1], "threshold": thresholds}
+    run = pd.DataFrame(columns | {"grad_norm": [0, 1, 2], "smoothness": [0, 1, 2]})  # decimal logarithms
+    sizes, _, cloud, empty, *_ = dynamics_figure([run]).axes
+    assert [line.get_label() for line in sizes.lines] == [title] and cloud.get_title() == f"{title}: r = 1.00"
+    assert not empty.axison
