@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 results=notebooks/results figures=notebooks/figures
 
 if (($#)); then
-    example=${2:-$1/audio/test-0000-00000}
+    example=${2:-$(echo "$1"/audio/test/median_*)}
     python scripts/plot_run.py "$(dirname "$1")" $figures/demo_training.png
     python scripts/plot_run.py "$example" $figures/demo_spectrograms.svg
     python scripts/docs_audio.py "$example"

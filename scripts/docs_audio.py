@@ -1,4 +1,4 @@
-"""Writes a run's example as the documentation's audio: `python scripts/docs_audio.py RUN_DIR/audio/NAME [docs/audio]`.
+"""Writes an example as the documentation's audio: `python scripts/docs_audio.py RUN_DIR/audio/SPLIT/NAME [docs/audio]`.
 
 Mixture, estimates and references become FLAC files of 16 bits, all at the gain that brings the loudest to -1 dB.
 """
