@@ -112,7 +112,8 @@ def is_source(name: str) -> bool:
 def source_page(name: str) -> str:
     """A file's text, or links to a folder's files."""
     path = ROOT / name
+    head = f"---\nsearch:\n  exclude: true\n---\n\n# {name}\n\n"
     if path.is_dir():
         links = (f"- [{Path(inner).name}]({path.name}/{Path(inner).name})" for inner in inside(name))
-        return f"# {name}\n\n" + "\n".join(links)
-    return f"# {name}\n\n````{SOURCES[path.suffix]}\n{path.read_text('utf-8')}\n````"
+        return head + "\n".join(links)
+    return f"{head}````{SOURCES[path.suffix]}\n{path.read_text('utf-8')}\n````"
