@@ -1,5 +1,6 @@
 # `make demo`: trains on speech that this machine makes, with and without clipping, and prints both scores.
-# `make test`: style, types and tests. Both need Python 3.11 or newer and make.
+# `make test`: style, types and tests. `make docs`: the documentation as a site.
+# `make notebook`: opens notebooks/ in Jupyter. All need Python 3.11 or newer and make.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test quicktest stress lint tests clean
+.PHONY: demo docs notebook test quicktest stress lint tests clean
 
 demo: $(BIN)/installed
 	@recipes/demo/run.sh
@@ -30,6 +31,23 @@ stress: $(BIN)/installed-for-tests
 	pytest tests/test_kills.py --kills 50
 	pytest tests/test_fuzz.py --inputs 20000
 
+notebook: $(BIN)/installed-for-notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+$(BIN)/installed-for-notebooks: $(BIN)/installed requirements-notebook.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-notebook.txt
+	touch $@
+
+# An environment of its own: the site is built from docstrings that nothing has to import.
+docs: $(VENV)-docs/installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet
+	@echo site/index.html
+
+$(VENV)-docs/installed: requirements-docs.txt
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $@
+
 lint: $(BIN)/installed-for-tests
 	ruff check
 	ruff format --check
@@ -50,4 +68,4 @@ $(BIN)/installed-for-tests: $(BIN)/installed requirements-test.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) cache
+	rm -rf $(VENV) $(VENV)-docs cache site

@@ -14,9 +14,10 @@ from separation.app.command import entry_point
 from separation.app.settings import arguments, compose_config, split_overrides
 from separation.data.check.measure import inspect
 from separation.data.check.report import check_figure, distributions, report, summary
-from separation.runs.atomic_files import check_writable, replacing, write_text
+from separation.runs.atomic_files import check_writable, write_text
 from separation.runs.paths import user_path
 from separation.runs.provenance import write_json
+from separation.studies.drawing import save
 
 
 def main() -> None:
@@ -33,8 +34,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "report.txt", f"{text}\n")
     write_json(folder / "report.json", numbers)
-    with replacing(folder / "figure.png") as temporary:
-        check_figure(distributions(inspection)).savefig(temporary, dpi=110, format="png")
+    save(check_figure(distributions(inspection)), folder / "figure.png")
     print(f"\n{folder}/report.txt, report.json, figure.png")
     if any(finding["is_wrong"] for finding in numbers["findings"]):
         sys.exit(1)

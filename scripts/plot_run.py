@@ -1,7 +1,8 @@
 """Draws runs: `python scripts/plot_run.py FOLDER [FOLDER ...] OUTPUT.png`.
 
-Of run folders: their training loss, gradient norm and threshold. Of one audio folder (RUN_DIR/audio/SPLIT/NAME): the
-spectrograms of its mixture, estimates and references.
+Of run folders, and of folders that hold some (a sweep's): their training loss, gradient norm and threshold; runs that
+differ in their seed alone as mean and band. Of one audio folder (RUN_DIR/audio/SPLIT/NAME): the spectrograms of its
+mixture, estimates and references.
 """
 
 import sys
@@ -9,9 +10,10 @@ from pathlib import Path
 
 from separation.app.command import entry_point
 from separation.errors import InputError
-from separation.runs.atomic_files import replacing
 from separation.runs.run_folder import RunFolder
+from separation.studies.drawing import save
 from separation.studies.run_figures import spectrogram_figure, training_figure
+from separation.studies.run_table import all_runs
 
 
 def main() -> None:
@@ -25,11 +27,15 @@ def main() -> None:
     if (folders[0] / "mixture.wav").is_file():
         figure = spectrogram_figure(folders[0])
     else:
-        figure = training_figure([RunFolder(folder) for folder in folders])
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(output) as temporary:
-        figure.savefig(temporary, dpi=110, format=output.suffix[1:])
+        figure = training_figure([run for folder in folders for run in _runs(folder)])
+    save(figure, output)
     print(output)
+
+
+def _runs(folder: Path) -> list[RunFolder]:
+    """The folder's run, or the runs below it that have taken steps."""
+    runs = [] if (folder / "steps.csv").is_file() else [run for run in all_runs([folder]) if run.steps.is_file()]
+    return runs or [RunFolder(folder)]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,10 @@ class InputError(ValueError):
     """Bad input: the message names the file or key, its value, and the remedy. Entry points print it, without a
     traceback."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback."""
+        return [f"error: {self}"]
+
 
 def check_count(key: str, value: object, minimum: int = 1, maximum: int = 2**31 - 1) -> None:
     """Raises InputError unless `value` is a whole number in [minimum, maximum]."""

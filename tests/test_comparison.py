@@ -299,10 +299,11 @@ def test_curves_are_means_over_windows(make_run, tmp_path):
 def test_figures_show_every_strategy():
     study = strategies(rows())
     [differences] = strategies_figure(study).axes
-    names = [name for name in study.strategies if name != "none"]
-    assert [label.get_text() for label in differences.get_yticklabels()] == names
+    gains = dict(zip([name for name in study.strategies if name != "none"], [0.5, 0.3, -1, 0.6], strict=True))
+    by_gain = sorted(gains, key=gains.get, reverse=True)
+    assert [label.get_text() for label in differences.get_yticklabels()] == by_gain
     means = [line.get_xdata()[0] for line in differences.lines if line.get_marker() == "o"]
-    assert means == pytest.approx([0.5, 0.3, -1, 0.6])
+    assert means == pytest.approx([0.6, 0.5, 0.3, -1])
     windows = [
         {name: value for name, value in item.items() if name in ("model", "seed") or name.startswith("clip")}
         | {"step": step, "loss": loss, "clipped_fraction": 0.5}
@@ -360,7 +361,7 @@ def test_conditions_are_compared_each_by_itself(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 10_000
     first, second = conditions_figure(study).axes
     assert [line.get_xdata()[0] for line in first.lines if line.get_marker() == "o"] == pytest.approx([0, 0, 2])
-    assert [label.get_text() for label in second.get_yticklabels()] == adam
+    assert [label.get_text() for label in second.get_yticklabels()] == [adam[0], "lr 0.01"]
     where = {"optimizer.lr": 3000.0, "optimizer.momentum": 0.9}
     other = row("agc", 0, 1.0, where, optimizer="sgd", commit="other")
     with pytest.raises(InputError, match="commit: other, x.*--mixed"):

@@ -3,8 +3,10 @@
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 
 import pytest
+import yaml
 from conftest import ROOT
 
 from separation.app.settings import compose_config, split_overrides
@@ -78,3 +80,19 @@ def test_commands_have_settings_that_exist(page):
 def test_the_reference_is_that_of_the_docstrings():
     remedy = "run python scripts/api_reference.py"
     assert api_reference.OUTPUT.read_text(encoding="utf-8") == api_reference.reference(), remedy
+
+
+def leaves(navigation: object) -> Iterator[str]:
+    """The pages of a site's navigation."""
+    if isinstance(navigation, str):
+        yield navigation
+    else:
+        for item in navigation.values() if isinstance(navigation, dict) else navigation:
+            yield from leaves(item)
+
+
+def test_the_site_has_every_page_and_notebook():
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    notebooks = [path.with_suffix(".md") for path in (ROOT / "notebooks").glob("*.ipynb")]
+    pages = [path.relative_to(ROOT).as_posix() for path in [*PAGES, *notebooks, ROOT / "gradclip/CHANGELOG.md"]]
+    assert sorted(leaves(site["nav"])) == sorted(pages)

@@ -18,6 +18,7 @@ from separation.errors import InputError
 from separation.studies.intervals import mean
 from separation.studies.run_table import read_table, write_table
 from separation.studies.table1 import MODELS, PAPER, Table1
+from separation.studies.table_formats import Report
 
 SEEDS = (0, 1, 2)
 
@@ -54,6 +55,24 @@ def test_the_papers_own_figures_give_its_claim():
     assert claim.value == pytest.approx((0.6 + 0.4 + 1.8 + 0.4 + 2.1) / 5)
     text = str(study.report())
     assert "*11.40 +- 0.25" in text and "missing" not in text and "MIXED" not in text
+
+
+def test_runs_without_clipping_are_the_p_100_that_is_missing():
+    model = "waveform"
+    rows = [row(model, 10, seed, 3.0) for seed in (0, 1)]
+    rows += [row(model, math.nan, seed, 1.0 + seed, clip="none") for seed in (0, 1)]
+    assert table1(rows).scores.of(model, 100).tolist() == [1.0, 2.0]
+    with_both = table1([*rows, row(model, 100, 1, 2.5)])  # seed 1 has both
+    assert with_both.scores.of(model, 100).tolist() == [1.0, 2.5]
+    assert mean(with_both.gain(model, (10,))).value == pytest.approx((2.0 + 0.5) / 2)
+
+
+def test_a_notebook_shows_html_in_names_as_text():
+    report = Report({"<script>": pd.DataFrame({"<b>": ["1.00 +- 0.50"]}, index=["<i>"])}, ["a < b"])
+    page = report._repr_html_()
+    assert "<td>1.00 +- 0.50</td>" in page and "<li>a &lt; b</li>" in page
+    assert not any(tag in page for tag in ("<script>", "<b>", "<i>"))
+    assert InputError("clip.p=-1: expected more")._render_traceback_() == ["error: clip.p=-1: expected more"]
 
 
 def test_the_claims_interval_is_over_seeds():
@@ -108,7 +127,7 @@ def test_two_runs_of_a_cell_are_refused():
     means = [table1(rows).scores.mean("mask_inference", 10) for rows in ([*papers(), *windowed], papers())]
     assert means[0] == means[1]
     with pytest.raises(InputError, match="no finished runs with clip=autoclip"):
-        table1([row("mask_inference", 10, 1, 3.0, clip="none")])
+        table1([row("mask_inference", 10, 1, 3.0, clip="zclip")])
 
 
 def test_the_script_reads_tables_and_names_bad_ones(tmp_path):

@@ -1,5 +1,6 @@
 """A run folder: the only product of a run, with fixed names."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -14,6 +15,9 @@ from separation.runs import atomic_files
 from separation.runs.earlier_versions import use_todays_names
 from separation.runs.untrusted_files import check_links, read_settings
 
+LONGEST_NAME = 180
+"""Of a sweep's run, before its checksum, in bytes, as file systems count; they allow 255."""
+CHECKSUM = re.compile(r"-[0-9a-f]{8}$")
 MAY_CHANGE = (
     *("choices.", "overrides", "run_dir", "threads", "device", "allow", "evaluation.", "init_strict"),
     *("data.root", "data.metadata", "data.store"),
@@ -26,13 +30,30 @@ MAY_CHANGE = (
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Runs' names, which are their overrides, less those that all of them share."""
-    overrides = [name.split(",") for name in names]
-    shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
-    return [
-        ",".join(override for override in parts if override not in shared) or name
+    """Runs' names, which are their overrides, less those that all of them share.
+
+    A name of more than `LONGEST_NAME` bytes was cut there and ends in a checksum: what is left of its last override
+    stands for all that begin with it.
+    """
+    cut = {name for name in names if len(name.rpartition("/")[2].encode()) > LONGEST_NAME}
+    overrides = [(CHECKSUM.sub("", name) if name in cut else name).split(",") for name in names]
+    beginnings = {parts[-1] for name, parts in zip(names, overrides, strict=True) if name in cut}
+
+    def same(one: str, other: str) -> bool:
+        return (
+            one == other
+            or (one in beginnings and other.startswith(one))
+            or (other in beginnings and one.startswith(other))
+        )
+
+    def shared(part: str) -> bool:
+        return len(names) > 1 and all(any(same(part, other) for other in parts) for parts in overrides)
+
+    short = [
+        ",".join(part for part in parts if not shared(part)) or name
         for name, parts in zip(names, overrides, strict=True)
     ]
+    return short if len({*short}) == len({*names}) else list(names)
 
 
 def make_new(path: Path) -> Path:

@@ -5,15 +5,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from separation.app.command import entry_point
 from separation.errors import InputError
-from separation.runs.atomic_files import replacing
 from separation.runs.run_folder import RunFolder
 from separation.studies.compare import METRICS, Comparison
 from separation.studies.conditions import Conditions
 from separation.studies.curves import CURVE_COLUMNS, collect_curves
+from separation.studies.drawing import save
 from separation.studies.gains import VALIDATION_COLUMNS, Gains, collect_validation, load_validation
 from separation.studies.paired_mixtures import MIXTURE_COLUMNS, PairedMixtures, collect_mixtures, load_mixtures
 from separation.studies.rates import Rates
@@ -183,13 +181,6 @@ def collect(arguments: argparse.Namespace) -> None:
     table = join([kept, runs])
     write_table(output, table)
     print(f"{output}: {len(table) - len(kept)} new, {len(kept)} kept, {unfinished} unfinished")
-
-
-def save(figure: Figure, output: Path) -> None:
-    """Writes a figure whole."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(output) as temporary:
-        figure.savefig(temporary, dpi=110, format=output.suffix[1:])
 
 
 if __name__ == "__main__":

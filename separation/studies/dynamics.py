@@ -25,8 +25,8 @@ FRAMES = 40
 FEWEST_ROWS = 3
 SMOOTHED = 15
 """Rows of the moving average over the loss's curve."""
-Pair = tuple[pd.DataFrame, pd.DataFrame]
-"""The runs without and with clipping."""
+Runs = Sequence[pd.DataFrame]
+"""The runs without and with clipping, or one of them."""
 
 
 def load_dynamics(folder: RunFolder) -> pd.DataFrame:
@@ -62,17 +62,22 @@ def step_size_variances(run: pd.DataFrame) -> list[str]:
     return [f"{np.var(sizes.to_numpy()):.2g}" for sizes in (run["step_size"], run["step_size"][len(run) // 4 :])]
 
 
-def dynamics_table(runs: Pair, folders: Sequence[RunFolder]) -> str:
+def names(runs: Runs) -> list[str]:
+    """What each is called."""
+    return list(NAMES) if len(runs) == len(NAMES) else [NAMES[is_clipped(run)] for run in runs]
+
+
+def dynamics_table(runs: Runs, folders: Sequence[RunFolder]) -> str:
     """What the paper says of runs in numbers."""
     rows = []
-    for name, run, folder in zip(NAMES, runs, folders, strict=True):
+    for name, run, folder in zip(names(runs), runs, folders, strict=True):
         summary = load_summary(folder)
         score = f"{summary['si_sdr']:.2f}" if summary else "-"
         rows.append([name, f"{correlation(run):.2f}", *step_size_variances(run), score])
     return table(["run", "r", "step size's variance", "after the first quarter", "test SI-SDR [dB]"], rows)
 
 
-def dynamics_figure(runs: Pair) -> Figure:
+def dynamics_figure(runs: Runs) -> Figure:
     """The paper's four panels: step size, log loss, and smoothness against gradient norm without and with AutoClip."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
     clouds = _draw(axes, runs, runs)
@@ -80,7 +85,7 @@ def dynamics_figure(runs: Pair) -> Figure:
     return figure
 
 
-def dynamics_animation(path: Path, runs: Pair) -> None:
+def dynamics_animation(path: Path, runs: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     """Writes the panels as a GIF that grows with training; its axes stay as they end, and each frame has its iteration
     and threshold."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained", dpi=70)
@@ -105,11 +110,11 @@ def dynamics_animation(path: Path, runs: Pair) -> None:
     plt.close(figure)
 
 
-def _draw(axes: np.ndarray, shown: Pair, whole: Pair) -> list[PolyCollection]:
+def _draw(axes: np.ndarray, shown: Runs, whole: Runs) -> list[PolyCollection]:
     """The panels of some rows, with the limits of all; returns the two clouds."""
     (sizes, losses), clouds = axes
     drawn = []
-    for run, name, color in zip(shown, NAMES, COLORS, strict=True):
+    for run, name, color in zip(shown, names(whole), COLORS, strict=False):
         sizes.plot(run["step"], run["step_size"], color=color, label=name, linewidth=0.8)
         losses.plot(run["step"], _loss(run, whole), color=color, linewidth=0.6, alpha=0.3)
         smooth = run["loss"].rolling(SMOOTHED, min_periods=1, center=True).mean()
@@ -127,8 +132,10 @@ def _draw(axes: np.ndarray, shown: Pair, whole: Pair) -> list[PolyCollection]:
     sizes.legend(fontsize=8, loc="upper right")
     losses.set_ylabel("log10(training loss)" if _positive(whole) else "training loss")
     losses.set_ylim(*_limits([_loss(run, whole) for run in whole]))
+    for axis in clouds[len(whole) :]:
+        axis.axis("off")
     norms, smoothness = (_limits([run[name] for run in whole]) for name in ("grad_norm", "smoothness"))
-    for axis, run, name, color in zip(clouds, shown, NAMES, COLORS, strict=True):
+    for axis, run, name, color in zip(clouds, shown, names(whole), COLORS, strict=False):
         cloud = run[["grad_norm", "smoothness"]].dropna()
         extent = (*norms, *smoothness)
         drawn.append(axis.hexbin(*cloud.to_numpy().T, gridsize=25, extent=extent, mincnt=1, cmap="viridis"))
@@ -147,12 +154,12 @@ def _draw(axes: np.ndarray, shown: Pair, whole: Pair) -> list[PolyCollection]:
     return drawn
 
 
-def _positive(runs: Pair) -> bool:
+def _positive(runs: Runs) -> bool:
     """Whether the loss has a logarithm: L_SNR, in dB, is negative."""
     return all((run["loss"][np.isfinite(run["loss"])] > 0).all() for run in runs)
 
 
-def _loss(run: pd.DataFrame, whole: Pair) -> pd.Series:
+def _loss(run: pd.DataFrame, whole: Runs) -> pd.Series:
     return np.log10(run["loss"]) if _positive(whole) else run["loss"]
 
 

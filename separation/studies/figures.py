@@ -1,22 +1,20 @@
 """The studies' tables as figures."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-
-matplotlib.use("Agg")  # figures are files here, on machines without a screen too
-
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from separation.studies.compare import METRICS, Comparison
 from separation.studies.comparing import AUTOCLIP, NONE, is_clipping
 from separation.studies.conditions import Conditions
+from separation.studies.drawing import line_style
 from separation.studies.gains import GAINS, Gains
 from separation.studies.intervals import Mean, mean
 from separation.studies.paired_mixtures import PairedMixtures
@@ -73,7 +71,9 @@ def mixtures_figure(study: PairedMixtures) -> Figure:
     splits = list(dict.fromkeys(key[0] for key in study.of))
     rows = list(dict.fromkeys(key[1:] for key in study.of))
     size = (2.5 + 4.5 * len(splits), 1.4 + 0.35 * len(rows))
-    figure, axes = plt.subplots(1, len(splits), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(splits), figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
+    )
     for axis, split in zip(axes[0], splits, strict=True):
         for place, row in enumerate(rows):
             if (split, *row) in study.of:
@@ -137,10 +137,13 @@ def rates_figure(study: Rates) -> Figure:
 
 
 def strategies_figure(study: Strategies, other: str = NONE) -> Figure:
-    """Every strategy's SI-SDR less another's with the same seed: the mean, its 95% interval, and each seed."""
-    names = [name for name in study.strategies if name != other]
+    """Every strategy's SI-SDR less another's with the same seed: the mean, its 95% interval, and each seed; the largest
+    difference above."""
+    names = [name for name in by_effect(study, other) if name != other]
     size = (1.5 + 4 * len(study.models), 1.2 + 0.28 * len(names))
-    figure, axes = plt.subplots(1, len(study.models), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(study.models), figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
+    )
     for axis, model in zip(axes[0], study.models, strict=True):
         theirs = study.scores.of(model, other)
         _draw_differences(axis, [study.scores.of(model, name) - theirs for name in names])
@@ -150,19 +153,40 @@ def strategies_figure(study: Strategies, other: str = NONE) -> Figure:
     return figure
 
 
+def by_effect(study: Strategies, other: str = NONE) -> list[str]:
+    """The strategies, sorted by their SI-SDR less another's in the mean over the models; last what has none."""
+
+    def effect(name: str) -> float:
+        gains = [study.gain(name, model, other) for model in study.models]
+        return float(np.mean([gain.value for gain in gains if gain.num_values] or [-np.inf]))
+
+    return sorted(study.strategies, key=effect, reverse=True)
+
+
 def conditions_figure(study: Conditions, strategy: str = AUTOCLIP, other: str = NONE) -> Figure:
-    """One strategy's SI-SDR less another's with the same seed under every condition, as in `strategies_figure`."""
+    """One strategy's SI-SDR less another's with the same seed under every condition, as in `strategies_figure`. A
+    condition is named by what sets it apart from the most usual one."""
     count = max(len(study.of(model)) for model in study.models)
     size = (1 + 6 * len(study.models), 1.2 + 0.3 * count)
-    figure, axes = plt.subplots(1, len(study.models), figsize=size, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(study.models), figsize=size, squeeze=False, sharex=True, layout="constrained")
     for axis, model in zip(axes[0], study.models, strict=True):
         titles = study.of(model)
         scores = {name: [study.scores.of(model, title, name) for title in titles] for name in (strategy, other)}
         _draw_differences(axis, [ours - theirs for ours, theirs in zip(*scores.values(), strict=True)])
         _name_differences(axis, f"{model}: {strategy}", other)
-        axis.set_yticks(range(len(titles)), titles, fontsize=8)
+        axis.set_yticks(range(len(titles)), _differing_parts(titles), fontsize=8)
         axis.invert_yaxis()
     return figure
+
+
+def _differing_parts(titles: Sequence[str]) -> list[str]:
+    """Of titles of equally many parts, those that aren't the most frequent ones; a title that has only those stays."""
+    rows = [title.split(", ") for title in titles]
+    usual = [Counter(column).most_common(1)[0][0] for column in zip(*rows, strict=True)]
+    return [
+        ", ".join(part for part, common in zip(row, usual, strict=True) if part != common) or title
+        for title, row in zip(titles, rows, strict=True)
+    ]
 
 
 def scales_figure(study: Scales) -> Figure:
@@ -173,13 +197,19 @@ def scales_figure(study: Scales) -> Figure:
         aside = 1.3 ** (number - len(study.strategies) / 2)  # they would hide each other
         factors = [factor * aside for factor in study.scales.values()]
         shares = [study.clipped(name, scale) for scale in study.scales]
-        _draw_means(axes[0], factors, [study.change(name, scale) for scale in study.scales], label=name)
-        axes[1].plot(factors, [np.nan if share is None else 100 * share for share in shares], marker="o")
+        _draw_means(
+            axes[0], factors, [study.change(name, scale) for scale in study.scales], label=name, **line_style(number)
+        )
+        axes[1].plot(
+            factors, [np.nan if share is None else 100 * share for share in shares], marker="o", **line_style(number)
+        )
     for axis, label in zip(axes, ("change of test SI-SDR [dB]", "steps clipped [%]"), strict=True):
         axis.set_xscale("log")
         axis.set_xlabel("factor on the loss and its gradients")
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
+    axes[0].set_title("What other units of the loss change", fontsize=10)
+    axes[1].set_title("Steps clipped", fontsize=10)
     figure.legend(fontsize=8, loc="outside right center")
     return figure
 
@@ -220,12 +250,11 @@ def curves_figure(study: Strategies, curves: pd.DataFrame) -> Figure:
     for (top, bottom), model in zip(axes.T, study.models, strict=True):
         of_model = named[named["model"] == model]
         losses, shares = (
-            of_model.pivot_table(name, "strategy", "step").reindex(study.strategies)
+            of_model.pivot_table(name, "strategy", "step").reindex(by_effect(study))
             for name in ("loss", "clipped_fraction")
         )
         for place, (name, loss) in enumerate(losses.iterrows()):
-            style = {"color": "black", "linewidth": 2} if name == NONE else {"color": plt.get_cmap("tab20")(place % 20)}
-            top.plot(loss, label=name, **style)
+            top.plot(loss, label=name, linewidth=3 if name == NONE else 1.5, **line_style(place))
         image = bottom.imshow(100 * shares, aspect="auto", vmin=0, vmax=100, cmap="viridis", interpolation="nearest")
         top.set_title(model.replace("_", " "), fontsize=10)
         top.set_ylabel("training loss")

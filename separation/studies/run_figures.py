@@ -1,16 +1,14 @@
 """Run folders to figures."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import numpy as np
-
-matplotlib.use("Agg")  # figures are files here, on machines without a screen too
-
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,9 +17,12 @@ from separation.data.decoding import read
 from separation.errors import InputError
 from separation.model.features import Stft
 from separation.runs.run_folder import RunFolder, short_names
+from separation.studies.drawing import line_style
 
 DYNAMIC_RANGE_DB = 60
 SMOOTHING_STEPS = 50
+SEED = re.compile(r"(?:^|[,_-])seed=?\d+")
+"""In a run's name."""
 
 
 def spectrogram_figure(folder: Path) -> Figure:
@@ -69,34 +70,75 @@ def _spectrogram(axis: Axes, decibels: np.ndarray, seconds: float, rate: int) ->
         extent=(0, seconds, 0, rate / 2000),
         vmin=-DYNAMIC_RANGE_DB,
         vmax=0,
+        interpolation="none",  # a pixel a bin in an SVG file
         cmap="magma",
     )
 
 
 def training_figure(folders: Sequence[RunFolder]) -> Figure:
-    """Training loss, gradient norm and clipping threshold over steps, a colour a run."""
-    figure, (losses, norms) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    names = short_names([folder.path.name for folder in folders])
-    for number, (folder, name) in enumerate(zip(folders, names, strict=True)):
-        steps = read_columns(folder.steps)
-        missing = {"step", "train/loss", "train/grad_norm", "train/clip_threshold"} - set(steps)
-        if missing:
-            raise InputError(f"{folder.steps}: has no column {', '.join(sorted(missing))}; was it written by train.py?")
-        if not ((np.diff(steps["step"], prepend=0) > 0).all() and steps["step"][-1] < 1e12):
-            raise InputError(f"{folder.steps}: its steps don't rise from 1 on; was it written by train.py?")
-        color = f"C{number}"
-        losses.plot(*_smooth(steps["step"], steps["train/loss"]), color=color, label=name)
-        norms.plot(*_smooth(steps["step"], steps["train/grad_norm"]), color=color, label=name)
-        if np.isfinite(steps["train/clip_threshold"]).any():
-            norms.plot(steps["step"], steps["train/clip_threshold"], color=color, linestyle=":", label="its threshold")
+    """Training loss, gradient norm and clipping threshold over steps, a line a run. Runs that differ in their seed
+    alone share one: their mean, in a band from the lowest to the highest.
+
+    Raises:
+        InputError: a run has no steps, or its table is damaged.
+    """
+    figure, (losses, norms) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
+    for number, (name, runs) in enumerate(_seeds_together(folders).items()):
+        tables = [_read_steps(run) for run in runs]
+        style = line_style(number)
+        _draw_runs(losses, [_smooth(table["train/loss"]) for table in tables], style, name)
+        _draw_runs(norms, [_smooth(table["train/grad_norm"]) for table in tables], style)
+        thresholds = [table["train/clip_threshold"] for table in tables]
+        if all(np.isfinite(threshold).any() for threshold in thresholds):
+            norms.plot(pd.concat(thresholds, axis=1).mean(axis=1), color=style["color"], linestyle=":", linewidth=1)
+    losses.set_title("Training loss", fontsize=10)
+    norms.set_title("Gradient norm before clipping; dotted: the threshold", fontsize=10)
     losses.set_ylabel(f"training loss (mean of {SMOOTHING_STEPS} steps)")
     norms.set_ylabel(f"gradient norm (mean of {SMOOTHING_STEPS} steps)")
+    norms.set_yscale("log")
+    if not any((line.get_ydata() <= 0).any() for line in losses.lines):  # waveforms' losses are in dB
+        losses.set_yscale("log")
     for axis in (losses, norms):
         axis.set_xlabel("step")
-        axis.set_yscale("log")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     return figure
+
+
+def _seeds_together(folders: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
+    """Runs by their short names without seeds, numbers in their order."""
+    groups: dict[str, list[RunFolder]] = {}
+    for folder, name in zip(folders, short_names([folder.path.name for folder in folders]), strict=True):
+        groups.setdefault(SEED.sub("", name).strip(",_-"), []).append(folder)
+    ordered = sorted(groups, key=lambda name: re.sub(r"\d+", lambda digits: digits[0].zfill(20), name))
+    counts = {name: f" ({len(groups[name])} seeds)" if len(groups[name]) > 1 else "" for name in ordered}
+    return {f"{name}{counts[name]}".strip(): groups[name] for name in ordered}
+
+
+def _read_steps(folder: RunFolder) -> pd.DataFrame:
+    columns = read_columns(folder.steps)
+    missing = {"step", "train/loss", "train/grad_norm", "train/clip_threshold"} - set(columns)
+    if missing:
+        raise InputError(f"{folder.steps}: has no column {', '.join(sorted(missing))}; was it written by train.py?")
+    if not ((np.diff(columns["step"], prepend=0) > 0).all() and columns["step"][-1] < 1e12):
+        raise InputError(f"{folder.steps}: its steps don't rise from 1 on; was it written by train.py?")
+    return pd.DataFrame(columns).set_index("step")
+
+
+def _smooth(values: pd.Series) -> pd.Series:
+    """Running means, each at its window's last step."""
+    window = min(SMOOTHING_STEPS, len(values))
+    means = np.convolve(values, np.full(window, 1 / window), mode="valid")
+    return pd.Series(means, values.index[window - 1 :])
+
+
+def _draw_runs(axis: Axes, curves: Sequence[pd.Series], style: dict[str, Any], label: str | None = None) -> None:
+    """The mean over the steps that all have, and where there are several, how far they lie apart."""
+    table = pd.concat(curves, axis=1, join="inner")
+    axis.plot(table.mean(axis=1, skipna=False), label=label, **style)
+    if len(curves) > 1:
+        low, high = table.min(axis=1), table.max(axis=1)
+        axis.fill_between(table.index, low, high, color=style["color"], alpha=0.2, linewidth=0)
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:
@@ -128,9 +170,3 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
         except ValueError as error:
             raise InputError(f"{path}: row {number} is damaged ({error}); remove that row") from error
     return {name: np.array(values) for name, values in columns.items()}
-
-
-def _smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Running means, each at its window's last step."""
-    window = min(SMOOTHING_STEPS, len(values))
-    return steps[window - 1 :], np.convolve(values, np.full(window, 1 / window), mode="valid")

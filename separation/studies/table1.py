@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from separation.errors import InputError
-from separation.studies.comparing import Scores, check_alike, shared_settings
+from separation.studies.comparing import NONE, Scores, check_alike, shared_settings
 from separation.studies.intervals import Mean, mean
 from separation.studies.table_formats import Report
 
@@ -34,7 +34,8 @@ class Table1:
     """Test SI-SDR in dB by model, percentile and seed.
 
     Args:
-        runs: a table; runs with something else than AutoClip over the whole history are left out.
+        runs: a table; runs with something else than AutoClip over the whole history are left out. One without clipping
+            counts as p = 100 where there is none of its model and seed.
         mixed: take runs that differ in settings, steps or commit too.
 
     Raises:
@@ -47,6 +48,7 @@ class Table1:
     """
 
     def __init__(self, runs: pd.DataFrame, mixed: bool = False) -> None:
+        runs = _with_unclipped(runs)
         clip = runs.reindex(columns=["clip.p", "clip.window", "clip.groups"])
         is_whole = clip["clip.p"].notna() & clip[["clip.window", "clip.groups"]].isna().all(axis=1)
         self.runs = runs[(runs["clip"] == "autoclip") & runs["model"].isin(MODELS) & is_whole]
@@ -130,3 +132,13 @@ class Table1:
                     f"p = {names} over p = {UNCLIPPED}, mean over the losses: {claim[0]} dB, positive for {claim[1]} of"
                     f" {len(MODELS)}{remark}"
                 )
+
+
+def _with_unclipped(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs without clipping as the p = 100 that is missing."""
+    runs = runs.reindex(columns=[*runs, *{"clip.p"} - set(runs)])
+    cell, is_none = ["model", "seed"], runs["clip"] == NONE
+    there = pd.MultiIndex.from_frame(runs.loc[runs["clip.p"] == UNCLIPPED, cell])
+    runs = runs[~(is_none & pd.MultiIndex.from_frame(runs[cell]).isin(there))].copy()
+    runs.loc[runs["clip"] == NONE, ["clip", "clip.p"]] = "autoclip", float(UNCLIPPED)
+    return runs

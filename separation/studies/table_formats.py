@@ -1,5 +1,6 @@
 """A study's tables and what is to be said below them, as text, Markdown, LaTeX or CSV."""
 
+import html
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,14 @@ class Report(NamedTuple):
     def __str__(self) -> str:
         parts = [_aligned(rows.rename_axis(heading).reset_index()) for heading, rows in self.tables.items()]
         return "\n\n".join([*parts, "\n".join(self.notes)])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        tables = [
+            rows.rename_axis(columns=heading.replace("_", " ")).to_html() for heading, rows in self.tables.items()
+        ]
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        return "\n".join([*tables, f"<ul>{notes}</ul>"])
 
     def write(self, path: Path) -> None:
         """Writes a file in the format of its suffix, all tables as one."""
