@@ -27,11 +27,9 @@ from separation.app.resuming import sending
 from separation.app.sweep_bar import SHOWN, Mark, leave_mark
 from separation.errors import InputError
 from separation.runs.atomic_files import FULL
-from separation.runs.run_folder import RunFolder
+from separation.runs.run_folder import LONGEST_NAME, RunFolder
 from separation.training.interruption import Interrupted
 
-LONGEST_NAME = 180
-"""In bytes, as file systems count; they allow 255."""
 ERRORS = "errors.txt"
 STOPPED = ".stopped"
 """Marker that a signal has stopped a sweep; holds the signal's number."""

@@ -22,6 +22,7 @@ from separation.app.evaluate import score_run
 from separation.app.initial_weights import InitialWeights
 from separation.app.literal_paths import literal
 from separation.app.new_run_dir import choose_run_dir
+from separation.app.reporting import in_sweep, report_at_end
 from separation.app.resuming import change_optimizer, resumed_config, resumes
 from separation.app.settings import CONF, check_model_keys, compose_with_hydra, hinted, note_choices
 from separation.app.tracking import tracked_run
@@ -151,6 +152,8 @@ def _train(
                 averaged = score_run(folder, config, parts.data, settings, output, typed, processes, "averaged")
                 log.info("\n%s\n\n%s", output, score_table(averaged["splits"]))
         log.info("\n%s\n\n%s", folder.path, score_table(summary["splits"]))
+        if processes.is_main and config.report and not in_sweep(hydra_config):
+            report_at_end(folder.path, log.info)
         return Run(path, summary, float(checkpoint.load(folder.last, device)["progress"]["best_loss"]))
 
 

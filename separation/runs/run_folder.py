@@ -1,5 +1,7 @@
 """A run folder: the only product of a run, with fixed names."""
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -15,7 +17,7 @@ from separation.runs.earlier_versions import use_todays_names
 from separation.runs.untrusted_files import check_links, read_settings
 
 MAY_CHANGE = (
-    *("choices.", "overrides", "run_dir", "threads", "device", "allow", "evaluation.", "init_strict"),
+    *("choices.", "overrides", "run_dir", "threads", "device", "allow", "evaluation.", "report", "init_strict"),
     *("data.root", "data.metadata", "data.store"),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
     *("trainer.num_scored", "trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
@@ -25,14 +27,31 @@ MAY_CHANGE = (
 """Settings that may be others when a run is resumed: with them it still takes the same steps."""
 
 
+LONGEST_NAME = 180
+"""In bytes, as file systems count; they allow 255. Of a run's overrides as its folder's name, without the checksum that
+keeps apart what was changed or cut."""
+CHECKSUM = re.compile(r"(?<=\w)-[0-9a-f]{8}$")
+
+
 def short_names(names: Sequence[str]) -> list[str]:
-    """Runs' names, which are their overrides, less those that all of them share."""
-    overrides = [name.split(",") for name in names]
-    shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
-    return [
-        ",".join(override for override in parts if override not in shared) or name
-        for name, parts in zip(names, overrides, strict=True)
-    ]
+    """Runs' names, which are their overrides, less those that all of them share, and less checksums; whole where they
+    couldn't be told apart otherwise."""
+    overrides, ends = [], []
+    for name in names:
+        stem = CHECKSUM.sub("", name)
+        parts = re.split(r",(?=[\w.@/+~]+(?:=|$))", stem)
+        was_cut = stem != name and len(os.path.basename(stem).encode()) > LONGEST_NAME - 4  # less half a character
+        ends.append(parts.pop() if was_cut else None)
+        overrides.append(parts)
+
+    def holds(number: int, override: str) -> bool:
+        end = ends[number]
+        return override in overrides[number] or (end is not None and override.startswith(end))
+
+    every = range(len(names)) if len(names) > 1 else ()
+    shared = {part for parts in overrides for part in parts if every and all(holds(number, part) for number in every)}
+    short = [",".join(override for override in parts if override not in shared) for parts in overrides]
+    return [text if text and short.count(text) == 1 else name for text, name in zip(short, names, strict=True)]
 
 
 def make_new(path: Path) -> Path:
