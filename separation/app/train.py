@@ -27,7 +27,7 @@ from separation.app.resuming import change_optimizer, resumed_config, resumes
 from separation.app.settings import CONF, check_model_keys, compose_with_hydra, hinted, note_choices
 from separation.app.tracking import tracked_run
 from separation.data.check.findings import fast_check
-from separation.errors import InputError
+from separation.errors import InputError, check_flag
 from separation.model.networks import num_parameters
 from separation.runs import checkpoint
 from separation.runs.atomic_files import check_writable, write_text
@@ -123,6 +123,7 @@ def _train(
     trainer, logger = build(config, "trainer"), build(config, "logger")
     settings = build(config, "evaluation")
     settings.check_rate(config.data.sample_rate)
+    check_flag("report", config.report)
     begins = not (trainer.resume and RunFolder(path).last.is_file())
     initial = InitialWeights.of(config) if begins and config.init_from is not None else None
     parts = build_parts(config, device, processes, initial.load_into if initial else None)
