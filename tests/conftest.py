@@ -37,6 +37,7 @@ TINY = [
     "data.num_valid=2",
     "data.num_test=2",
     "threads=1",
+    "report=false",
 ]
 """Overrides that shrink any run to about a second."""
 MODELS = {

@@ -12,6 +12,7 @@ LAYERS = (
     ["training"],
     ["evaluation"],
     ["studies"],
+    ["report"],
     ["app"],
     ["__init__"],
 )

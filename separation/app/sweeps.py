@@ -14,6 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from separation.app.command import ERRORS, STOPPED, tell
+from separation.app.reporting import report_at_end
 from separation.app.sweep_bar import MARKS, SweepBar
 from separation.app.tracking import SWEPT
 from separation.runs.summaries import find_runs, runs_table
@@ -67,6 +68,9 @@ class SweepReport(Callback):
             number = int((root / STOPPED).read_text())
             tell("stopped; the same command with trainer.resume=true goes on")
             sys.exit(128 + number)
+        if config.report:
+            with suppress(OSError):
+                report_at_end(root, print)
         errors = root / ERRORS
         if errors.is_file():
             lines = errors.read_text(encoding="utf-8").splitlines()

@@ -22,11 +22,12 @@ from separation.app.evaluate import score_run
 from separation.app.initial_weights import InitialWeights
 from separation.app.literal_paths import literal
 from separation.app.new_run_dir import choose_run_dir
+from separation.app.reporting import in_sweep, report_at_end
 from separation.app.resuming import change_optimizer, resumed_config, resumes
 from separation.app.settings import CONF, check_model_keys, compose_with_hydra, hinted, note_choices
 from separation.app.tracking import tracked_run
 from separation.data.check.findings import fast_check
-from separation.errors import InputError
+from separation.errors import InputError, check_flag
 from separation.model.networks import num_parameters
 from separation.runs import checkpoint
 from separation.runs.atomic_files import check_writable, write_text
@@ -122,6 +123,7 @@ def _train(
     trainer, logger = build(config, "trainer"), build(config, "logger")
     settings = build(config, "evaluation")
     settings.check_rate(config.data.sample_rate)
+    check_flag("report", config.report)
     begins = not (trainer.resume and RunFolder(path).last.is_file())
     initial = InitialWeights.of(config) if begins and config.init_from is not None else None
     parts = build_parts(config, device, processes, initial.load_into if initial else None)
@@ -151,6 +153,8 @@ def _train(
                 averaged = score_run(folder, config, parts.data, settings, output, typed, processes, "averaged")
                 log.info("\n%s\n\n%s", output, score_table(averaged["splits"]))
         log.info("\n%s\n\n%s", folder.path, score_table(summary["splits"]))
+        if processes.is_main and config.report and not in_sweep(hydra_config):
+            report_at_end(folder.path, log.info)
         return Run(path, summary, float(checkpoint.load(folder.last, device)["progress"]["best_loss"]))
 
 

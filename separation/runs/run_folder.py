@@ -1,5 +1,6 @@
 """A run folder: the only product of a run, with fixed names."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,11 +16,8 @@ from separation.runs import atomic_files
 from separation.runs.earlier_versions import use_todays_names
 from separation.runs.untrusted_files import check_links, read_settings
 
-LONGEST_NAME = 180
-"""Of a sweep's run, before its checksum, in bytes, as file systems count; they allow 255."""
-CHECKSUM = re.compile(r"-[0-9a-f]{8}$")
 MAY_CHANGE = (
-    *("choices.", "overrides", "run_dir", "threads", "device", "allow", "evaluation.", "init_strict"),
+    *("choices.", "overrides", "run_dir", "threads", "device", "allow", "evaluation.", "report", "init_strict"),
     *("data.root", "data.metadata", "data.store"),
     *("trainer.max_steps", "trainer.max_epochs", "trainer.max_skipped", "trainer.resume", "trainer.progress"),
     *("trainer.num_scored", "trainer.checkpoint_steps", "trainer.checkpoint_minutes", "trainer.log_steps"),
@@ -29,31 +27,31 @@ MAY_CHANGE = (
 """Settings that may be others when a run is resumed: with them it still takes the same steps."""
 
 
+LONGEST_NAME = 180
+"""In bytes, as file systems count; they allow 255. Of a run's overrides as its folder's name, without the checksum that
+keeps apart what was changed or cut."""
+CHECKSUM = re.compile(r"(?<=\w)-[0-9a-f]{8}$")
+
+
 def short_names(names: Sequence[str]) -> list[str]:
-    """Runs' names, which are their overrides, less those that all of them share.
+    """Runs' names, which are their overrides, less those that all of them share, and less checksums; whole where they
+    couldn't be told apart otherwise."""
+    overrides, ends = [], []
+    for name in names:
+        stem = CHECKSUM.sub("", name)
+        parts = re.split(r",(?=[\w.@/+~]+(?:=|$))", stem)
+        was_cut = stem != name and len(os.path.basename(stem).encode()) > LONGEST_NAME - 4  # less half a character
+        ends.append(parts.pop() if was_cut else None)
+        overrides.append(parts)
 
-    A name of more than `LONGEST_NAME` bytes was cut there and ends in a checksum: what is left of its last override
-    stands for all that begin with it.
-    """
-    cut = {name for name in names if len(name.rpartition("/")[2].encode()) > LONGEST_NAME}
-    overrides = [(CHECKSUM.sub("", name) if name in cut else name).split(",") for name in names]
-    beginnings = {parts[-1] for name, parts in zip(names, overrides, strict=True) if name in cut}
+    def holds(number: int, override: str) -> bool:
+        end = ends[number]
+        return override in overrides[number] or (end is not None and override.startswith(end))
 
-    def same(one: str, other: str) -> bool:
-        return (
-            one == other
-            or (one in beginnings and other.startswith(one))
-            or (other in beginnings and one.startswith(other))
-        )
-
-    def shared(part: str) -> bool:
-        return len(names) > 1 and all(any(same(part, other) for other in parts) for parts in overrides)
-
-    short = [
-        ",".join(part for part in parts if not shared(part)) or name
-        for name, parts in zip(names, overrides, strict=True)
-    ]
-    return short if len({*short}) == len({*names}) else list(names)
+    every = range(len(names)) if len(names) > 1 else ()
+    shared = {part for parts in overrides for part in parts if every and all(holds(number, part) for number in every)}
+    short = [",".join(override for override in parts if override not in shared) for parts in overrides]
+    return [text if text and short.count(text) == 1 else name for text, name in zip(short, names, strict=True)]
 
 
 def make_new(path: Path) -> Path:

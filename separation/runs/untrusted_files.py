@@ -30,7 +30,7 @@ NEW_GROUPS = ("scheduler",)
 """Of these, what earlier versions didn't save."""
 VALUES = (
     *("seed", "device", "threads", "run_dir", "experiment", "choices", "overrides"),
-    *("loss_scale", "magnitude_scale", "init_from", "init_strict"),
+    *("loss_scale", "magnitude_scale", "init_from", "init_strict", "report"),
     "logger",  # a group that runs of earlier versions don't have
 )
 """The keys of a run's settings."""

@@ -166,7 +166,7 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     for number, row in enumerate(rows, start=1):
         try:
             for name, value in zip(header, row, strict=True):
-                columns[name].append(float(value))
+                columns[name].append(float(value or "nan"))
         except ValueError as error:
             raise InputError(f"{path}: row {number} is damaged ({error}); remove that row") from error
     return {name: np.array(values) for name, values in columns.items()}
