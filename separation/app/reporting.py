@@ -7,7 +7,6 @@ from hydra.conf import HydraConf
 from hydra.types import RunMode
 
 from separation.app.command import print_error
-from separation.report.page import write_report
 
 
 def in_sweep(hydra_config: HydraConf | None) -> bool:
@@ -18,6 +17,8 @@ def in_sweep(hydra_config: HydraConf | None) -> bool:
 def report_at_end(folder: Path, say: Callable[[str], object]) -> None:
     """Writes a report of a run, or of a sweep's runs, and says where it is; or prints why there is none: what was
     trained and scored doesn't depend on it."""
+    from separation.report.page import write_report  # a second's worth of plotting libraries
+
     output = folder / "report.html"
     try:
         write_report([folder], output)
