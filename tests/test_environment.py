@@ -71,7 +71,7 @@ def test_a_full_disk_ends_training_with_a_sentence_and_it_can_be_resumed(small_d
         f"data.store={tmp_path}/cache",
         f"run_dir={small_disk}/run",
     ]
-    arguments += [*TINY, "trainer.checkpoint_steps=1", "evaluation.num_audio=0"]
+    arguments += [*TINY, "trainer.checkpoint_steps=1", "evaluation.num_audio=0", "logger=csv"]
     result = run_program("train.py", *arguments, "trainer.max_steps=100000", cwd=tmp_path)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "can't be written" in result.stderr and "MB are free on its disk" in result.stderr

@@ -108,10 +108,12 @@ def test_evaluate_scores_it_as_nussl_does(speech_folder, tmp_path):
     result = run_program("evaluate.py", "run=run", "num_audio=2", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     with open(tmp_path / "run/scores.csv", newline="") as table:
-        scores = [float(row["si_sdr"]) for row in csv.DictReader(table)]
-    folders = sorted((tmp_path / "run/audio").iterdir())
-    assert (len(folders), len(scores)) == (2, 4)
-    for folder, ours in zip(folders, np.reshape(scores, (2, 2)), strict=True):
+        rows = list(csv.DictReader(table))
+    folders = sorted((tmp_path / "run/audio/test").iterdir())
+    assert (len(folders), len(rows)) == (2, 4)
+    for folder in folders:
+        name = folder.name.partition("_")[2]
+        ours = np.array([float(row["si_sdr"]) for row in rows if row["mixture"] == name])
         signal = nussl().AudioSignal(str(folder / "mixture.wav"))
         estimates = nussl().separation.deep.DeepMaskEstimation(signal, model_path=str(file))()
         references = [soundfile.read(folder / f"reference_{source}.wav")[0] for source in (1, 2)]

@@ -106,7 +106,7 @@ def test_a_run_is_scored_whatever_its_folder_is_called(make_run, tmp_path):
         result = run_program("evaluate.py", f"run={tmp_path / name}", f"output={tmp_path}/out {name}", cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert (tmp_path / f"out {name}" / "scores.csv").is_file()
-    recording = next((made / "audio").glob("*/mixture.wav"))
+    recording = next((made / "audio").rglob("mixture.wav"))
     (tmp_path / "a, (1).wav").symlink_to(recording)
     result = run_program("separate.py", tmp_path / "clip=autoclip,seed=1", tmp_path / "a, (1).wav", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

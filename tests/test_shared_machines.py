@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,7 +146,10 @@ class BegunError(Exception):
 
 @pytest.mark.parametrize(
     ("program", "main", "begin"),
-    [("evaluate", evaluate.evaluate, "run_config"), ("separate", separate.separate, "load_model")],
+    [
+        ("evaluate", lambda: evaluate.evaluate_run(sys.argv[1:]), "evaluate.run_config"),
+        ("separate", separate.separate, "model.load_model"),
+    ],
 )
 def test_where_nothing_can_be_written_no_work_begins(
     program, main, begin, make_run, speech_folder, tmp_path, monkeypatch
@@ -155,7 +159,7 @@ def test_where_nothing_can_be_written_no_work_begins(
 
     (tmp_path / "file").touch()
     arguments = [f"run={make_run()}", *[f"input={speech_folder}"] * (program == "separate")]
-    monkeypatch.setattr(f"separation.app.{program}.{begin}", work)
+    monkeypatch.setattr(f"separation.app.{begin}", work)
     for output, error in ((tmp_path / "file/new", InputError), (tmp_path / "new", BegunError)):
         monkeypatch.setattr("sys.argv", [f"{program}.py", *arguments, f"output={output}"])
         with pytest.raises(error) as raised:

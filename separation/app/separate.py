@@ -132,12 +132,12 @@ def separate() -> None:
     recordings, output = (user_path(key, program[key]) for key in ("input", "output"))
     check_choice("format", program.format, tuple(FORMATS))
     check_flag("overwrite", program.overwrite)
+    inputs = find_inputs(recordings, output)
+    check_writable("output", output)
     model = Model.of(program)
     outputs = Outputs(model.num_sources, program.format)
-    inputs = find_inputs(recordings, output)
     if not program.overwrite:
         outputs.check_new(list(inputs.values()))
-    check_writable("output", output)
     separate_files(model.separator, inputs, outputs)
 
 

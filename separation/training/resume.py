@@ -56,16 +56,19 @@ def restore(parts: TrainingParts, path: Path) -> Progress:
     try:
         progress = Progress.from_state(state["progress"])
         _check_optimizer(state["optimizer"], parts.optimizer, progress)
+        averaged = state.get("averaged", {})  # which earlier versions hadn't, nor a schedule
         if parts.averaged is not None:
-            _check_averaged(path, state["averaged"], parts.averaged, progress)
+            _check_averaged(path, averaged, parts.averaged, progress)
+        elif averaged != {}:
+            raise ValueError("averaged: was saved with trainer.ema")
         _check_loss_scale(state["loss_scale"], parts.precision.scaler.state_dict())
         _check_random(state["random"], parts.device)
-        parts.schedule.check_state(state.get("schedule", {}))  # which earlier versions hadn't
+        parts.schedule.check_state(state.get("schedule", {}))
         parts.clipper.load_state_dict(state["clipper"])  # checks all of it before it changes anything
         parts.schedule.load_state_dict(state.get("schedule", {}))
         if parts.averaged is not None:
-            parts.averaged.module.load_state_dict(state["averaged"]["network"])
-            parts.averaged.n_averaged.fill_(state["averaged"]["count"])
+            parts.averaged.module.load_state_dict(averaged["network"])
+            parts.averaged.n_averaged.fill_(averaged["count"])
         parts.network.load_state_dict(state["network"])
         parts.optimizer.load_state_dict(state["optimizer"])
         parts.precision.scaler.load_state_dict(state["loss_scale"])
