@@ -103,6 +103,12 @@ def entry_point(main: Callable[[], None]) -> None:
         if os.environ.get("RANK", "0") == "0":
             tell(str(stop) or "interrupted")
         sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:  # the terminal is gone; Python would try once more and end with status 120
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def job(run: Callable[[DictConfig, Path], float]) -> Callable[[DictConfig], float]:
