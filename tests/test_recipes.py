@@ -126,6 +126,6 @@ def test_the_study_of_real_speech_ends_pairs_together_and_repeats_nothing(tmp_pa
         splits = summary["splits"]
         assert (splits["test"]["num_speakers"], splits["test"]["num_known_speakers"]) == (2, 2)
         assert splits["test_unknown"]["num_known_speakers"] == 0
-    assert "test (known speakers)  test_unknown (unknown speakers)" in result.stdout
+    assert "test (known)  test_unknown (unknown)" in result.stdout
     refused = subprocess.run([str(script), "clip.p=5"], capture_output=True, text=True, env=environment)
     assert refused.returncode == 2 and "clip.p=5: the parts set it" in refused.stderr

@@ -9,6 +9,7 @@ source "$(dirname "$0")/../stages.sh"
 begin . --stage 3 "$@"
 run_dir=${run_dir:-runs/demo}
 stage 2 python scripts/check_data.py data=demo "${data_overrides[@]}" output="$run_dir/check"
+echo "16 voices speak, two networks learn to separate them (with AutoClip, without clipping), both are scored: 5 minutes"
 # Sentences have no long pauses, so that short excerpts and many of them do better than the default's long ones.
 stage 3 python train.py --multirun hydra/launcher=joblib threads=1 clip=autoclip,none \
     data=demo model=mask_inference trainer.max_steps=3000 trainer.batch_size=8 trainer.excerpt_frames=100 \

@@ -1,5 +1,6 @@
 """The report that a run or a sweep ends with."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def in_sweep(hydra_config: HydraConf | None) -> bool:
 def report_at_end(folder: Path, say: Callable[[str], object]) -> None:
     """Writes a report of a run, or of a sweep's runs, and says where it is; or prints why there is none: what was
     trained and scored doesn't depend on it."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # which tells of its font cache
     from separation.report.page import write_report  # a second's worth of plotting libraries
 
     output = folder / "report.html"

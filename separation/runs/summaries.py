@@ -139,4 +139,4 @@ def runs_table(folders: Sequence[RunFolder], root: Path) -> str:
 def _title(split: str, scores: Sequence[dict[str, Any] | None]) -> str:
     """A split's name, and whose voices it has where that is the same in all runs."""
     kinds = {familiarity(each) for each in scores if each}
-    return f"{split} ({kinds.pop()})" if len(kinds) == 1 and kinds != {""} else split
+    return f"{split} ({kinds.pop().replace(' speakers', '')})" if len(kinds) == 1 and kinds != {""} else split
