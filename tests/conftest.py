@@ -1,6 +1,7 @@
 """Small corpora and runs that tests share; everything is made here, nothing is downloaded."""
 
 import csv
+import math
 import signal
 import subprocess
 import sys
@@ -194,3 +195,16 @@ def assert_same(first: Path, second: Path) -> None:
         compare(*states, "")
     assert rows(first / "steps.csv", "train/seconds") == rows(second / "steps.csv", "train/seconds")
     assert rows(first / "epochs.csv", "seconds") == rows(second / "epochs.csv", "seconds")
+
+
+@pytest.fixture
+def tracked_run(tmp_path: Path) -> TrackedRun:
+    return TrackedRun(RunFolder(tmp_path), None, "run", {"clip.p": 10, "model.hidden_size": 8, "clip._target_": "x"})
+
+
+def step_row(step: int) -> dict[str, float]:
+    return {"step": step, "epoch": 0, "train/loss": 1 / step, "train/grad_norm": math.nan}
+
+
+def epoch_row(step: int) -> dict[str, float]:
+    return {"epoch": 1, "step": step, "train/loss": 0.5, "valid/loss": 0.25, "seconds": 3.0}

@@ -106,15 +106,13 @@ def test_averaged_weights_by_their_closed_form(make_parts, tmp_path):
 
 
 def test_the_average_is_validated_and_saved_beside_the_weights(fit, tmp_path):
-    parts = fit("run", "trainer.ema=0.5")
+    parts = fit("run", "trainer.ema=0.5", "trainer.max_steps=3")  # one epoch, thus the best
     last = rows(tmp_path / "run/epochs.csv", "")[-1]
     validation = Validation(parts, 2, parts.stft.num_samples(20), 50)
     assert float(last["valid/averaged_loss"]) == validation.loss(parts.averaged.module) != float(last["valid/loss"])
     assert float(last["valid/averaged_si_sdr"]) == pytest.approx(validation.si_sdr(parts.averaged.module))
-    losses = [float(row["valid/averaged_loss"]) for row in rows(tmp_path / "run/epochs.csv", "")]
-    if losses[-1] == min(losses):
-        saved = checkpoint.load(tmp_path / "run/checkpoints/averaged.pt", CPU)["network"]
-        assert all(torch.equal(saved[name], value) for name, value in parts.averaged.module.state_dict().items())
+    saved = checkpoint.load(tmp_path / "run/checkpoints/averaged.pt", CPU)["network"]
+    assert all(torch.equal(saved[name], value) for name, value in parts.averaged.module.state_dict().items())
 
 
 def test_training_ends_where_validation_gets_no_better(fit, tmp_path, monkeypatch, caplog):
