@@ -101,6 +101,17 @@ class Batch(NamedTuple):
         parts = zip(self.sources.split(sizes), self.num_samples.split(sizes), names, noises, strict=True)
         return [Batch(*part) for part in parts]
 
+    def signals(self, estimates: Tensor) -> dict[str, Tensor]:
+        """The first mixture's signals, each of shape (time,): `mixture`, `reference_1`, ..., `estimate_1`, ...
+
+        Args:
+            estimates: in the references' order, shape (batch, source, time).
+        """
+        signals = {"mixture": self.mixture[0]}
+        for kind, sources in (("reference", self.sources[0]), ("estimate", estimates[0])):
+            signals |= {f"{kind}_{number}": source for number, source in enumerate(sources, start=1)}
+        return signals
+
     def pinned(self) -> "Batch":
         """The batch in memory from which a GPU reads while the host goes on."""
         noise = None if self.noise is None else self.noise.pin_memory()

@@ -166,9 +166,7 @@ class Evaluator:
             writing = []
             for example in examples:
                 batch = mixtures.whole([example.number])
-                signals = {"mixture": batch.mixture[0]}
-                for kind, sources in (("reference", batch.sources[0]), ("estimate", self._separate(batch)[0])):
-                    signals |= {f"{kind}_{number}": source for number, source in enumerate(sources, start=1)}
+                signals = batch.signals(self._separate(batch))
                 writing.append(thread.submit(write_audio, folder / example.folder, signals, rate))
             for written in writing:
                 written.result()

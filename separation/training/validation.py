@@ -5,9 +5,10 @@ import math
 from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from separation.data.corpora.file_corpus import named
+from separation.data.mixtures import Batch
 from separation.data.scored_parts import ScoredParts, in_words
 from separation.model.assignment import reorder
 from separation.model.separators import separate
@@ -58,10 +59,7 @@ class Validation:
         network.eval()
         for number in parts.processes.part(range(len(groups))):
             batch = mixtures.whole(groups[number])
-            mixture = batch.mixture.to(parts.device)
-            estimates = separate(network, parts.separator, parts.stft, mixture, batch.num_samples).cpu()
-            order = best_permutation(estimates, batch.sources)
-            scores = si_sdr(reorder(estimates, order), batch.sources)
+            scores = si_sdr(self._estimates(network, batch), batch.sources)
             whole = scores.isfinite().all(1)  # a mixture counts whole or not at all
             total += torch.stack([scores[whole].sum(), scores[whole].numel() * torch.ones((), dtype=torch.float64)])
         network.train()
@@ -72,21 +70,23 @@ class Validation:
     def examples(self, network: nn.Module, count: int) -> list[Signal]:
         """The first of those mixtures with their references and what a network makes of them, in the references' order;
         to listen to."""
-        parts, mixtures = self._parts, self._parts.data.valid
-        signals = []
+        mixtures, signals = self._parts.data.valid, list[Signal]()
         network.eval()
         for number, index in enumerate(self._scored[:count], start=1):
             batch = mixtures.whole([index])
-            mixture = batch.mixture.to(parts.device)
-            estimates = separate(network, parts.separator, parts.stft, mixture, batch.num_samples).cpu()
-            estimates = reorder(estimates, best_permutation(estimates, batch.sources))
-            heard = {"mixture": batch.mixture[0]}
-            for kind, sources in (("reference", batch.sources[0]), ("estimate", estimates[0])):
-                heard |= {f"{kind}_{source}": samples for source, samples in enumerate(sources, start=1)}
-            rate = mixtures.store.sample_rate
-            signals += [Signal(f"valid_{number}/{name}", samples.numpy(), rate) for name, samples in heard.items()]
+            signals += [
+                Signal(f"valid_{number}/{name}", samples.numpy(), mixtures.store.sample_rate)
+                for name, samples in batch.signals(self._estimates(network, batch)).items()
+            ]
         network.train()
         return signals
+
+    def _estimates(self, network: nn.Module, batch: Batch) -> Tensor:
+        """What a network makes of whole mixtures, in the references' order, shape (batch, source, time)."""
+        parts = self._parts
+        mixture = batch.mixture.to(parts.device)
+        estimates = separate(network, parts.separator, parts.stft, mixture, batch.num_samples).cpu()
+        return reorder(estimates, best_permutation(estimates, batch.sources))
 
     @cached_property
     def _scored(self) -> list[int]:
