@@ -8,7 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import soundfile
-from conftest import run_program
+from conftest import call_program
 
 from separation.app.assembly import build, build_data
 from separation.app.settings import compose_config
@@ -286,11 +286,11 @@ def table_overrides(root: Path) -> list[str]:
 def test_the_program_writes_a_report_and_ends_with_what_it_found(tmp_path):
     make_tree(tmp_path)
     overrides = table_overrides(tmp_path)
-    result = run_program("scripts/check_data.py", *overrides, "output=right", cwd=tmp_path)
+    result = call_program("scripts/check_data.py", *overrides, "output=right", cwd=tmp_path)
     assert result.returncode == 0 and "Nothing is wrong." in result.stdout, result.stderr
     changed = files(tmp_path, "cv/mix")[0]
     scale(changed, 1.0)
-    result = run_program("scripts/check_data.py", *overrides, "output=wrong", cwd=tmp_path)
+    result = call_program("scripts/check_data.py", *overrides, "output=wrong", cwd=tmp_path)
     assert result.returncode == 1 and result.stderr == ""
     assert f"valid: mixtures that aren't the sum of their sources: 1 of 1 checked: {changed}" in result.stdout
     assert (tmp_path / "wrong/report.txt").read_text() in result.stdout

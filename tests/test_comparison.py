@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import BLANK_RUN, STUDIES, run_program
+from conftest import BLANK_RUN, STUDIES, call_program
 
 from separation.errors import InputError
 from separation.studies.comparing import differences, name_strategies
@@ -205,12 +205,12 @@ def test_the_command_reads_tables(tmp_path):
     write_table(tmp_path / "a.csv", pd.DataFrame(rows()))
     for output in ("a.png", "new/a.tex"):
         arguments = ["strategies", tmp_path / "a.csv", "--output", tmp_path / output]
-        result = run_program(*STUDIES, *arguments, cwd=tmp_path)
+        result = call_program(*STUDIES, *arguments, cwd=tmp_path)
         assert result.returncode == 0 and "autoclip_windowed" in result.stdout, result.stderr
     assert (tmp_path / "a.png").stat().st_size > 10_000
     assert r"zclip & 4.00 $\pm$ 9.94 & -1.00 $\pm$ 0.00 &" in (tmp_path / "new/a.tex").read_text()
     for output in ("a.csv", "a.doc"):
-        result = run_program(*STUDIES, "strategies", "a.csv", "--output", output, cwd=tmp_path)
+        result = call_program(*STUDIES, "strategies", "a.csv", "--output", output, cwd=tmp_path)
         assert result.returncode == 1 and f"--output {output}: expected a new file" in result.stderr
     assert len(read_table(tmp_path / "a.csv")) == 21
 
@@ -259,7 +259,7 @@ def test_what_a_scale_changes_is_taken_seed_by_seed(tmp_path):
     assert study.change("fixed max_norm=10000", "loss x 10000").value == pytest.approx(1.5)
     write_table(tmp_path / "a.csv", runs)
     arguments = ["scales", tmp_path / "a.csv", "--output", tmp_path / "a.png"]
-    result = run_program(*STUDIES, *arguments, cwd=tmp_path)
+    result = call_program(*STUDIES, *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "autoclip p=10, magnitudes x 128 4.89 +- 9.91 -0.11 +- 0.02 50%" in " ".join(result.stdout.split())
     assert study.clipped("autoclip p=10", "magnitudes x 128") == pytest.approx(0.5)
@@ -273,7 +273,7 @@ def test_what_a_scale_changes_is_taken_seed_by_seed(tmp_path):
 def test_curves_are_means_over_windows(make_run, tmp_path):
     run = make_run("trainer.max_steps=60", "clip.p=50", "trainer.dynamics_steps=10")
     steps = read_log(run / "steps.csv")
-    result = run_program(*STUDIES, "collect", "--curves", run, tmp_path / "curves.csv", cwd=tmp_path)
+    result = call_program(*STUDIES, "collect", "--curves", run, tmp_path / "curves.csv", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     first, last = load_curves(tmp_path / "curves.csv").to_dict("records")
     assert (first["step"], last["step"], last["clip.p"], last["clip"]) == (50, 60, 50, "autoclip")
@@ -353,7 +353,7 @@ def test_conditions_are_compared_each_by_itself(tmp_path):
     assert gain.value == pytest.approx(2) and gain.half_width == pytest.approx(4.302653 / 3**0.5, rel=1e-5)
     write_table(tmp_path / "a.csv", pd.DataFrame(condition_rows()))
     arguments = ["conditions", tmp_path / "a.csv", "--output", tmp_path / "a.png"]
-    result = run_program(*STUDIES, *arguments, cwd=tmp_path)
+    result = call_program(*STUDIES, *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     text = " ".join(result.stdout.split())
     assert "optimizer sgd, lr 3000 5.00 +- 9.94 7.00 +- 12.42 2.00 +- 2.48" in text

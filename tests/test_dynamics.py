@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import STUDIES, TINY, run_program
+from conftest import STUDIES, TINY, call_program
 
 from separation.errors import InputError
 from separation.runs import checkpoint
@@ -59,7 +59,7 @@ def test_the_table_goes_on_with_its_run(speech_folder, tmp_path):
     common = ["data=folder", f"data.root={speech_folder}", *TINY, "model.dropout=0.3", "model.num_layers=2"]
     common += ["trainer.dynamics_steps=2", "trainer.resume=true", "evaluation.num_audio=0"]
     for name, steps in (("whole", 6), ("parts", 3), ("parts", 6)):
-        result = run_program("train.py", *common, f"run_dir={name}", f"trainer.max_steps={steps}", cwd=tmp_path)
+        result = call_program("train.py", *common, f"run_dir={name}", f"trainer.max_steps={steps}", cwd=tmp_path)
         assert result.returncode == 0, result.stderr
     tables = [(tmp_path / name / "dynamics.csv").read_text() for name in ("whole", "parts")]
     assert tables[0] == tables[1] and len(tables[0].splitlines()) == 4
@@ -92,10 +92,10 @@ def test_the_figure_and_its_animation(make_run, tmp_path):
     settings = ["trainer.max_steps=6", "trainer.dynamics_steps=1", "clip=autoclip"]
     runs = [make_run(*settings, "clip.p=100"), make_run(*settings, "clip.p=10")]
     for name in ("figure.png", "figure.gif"):
-        result = run_program(*STUDIES, "dynamics", *runs, "--output", tmp_path / name, cwd=tmp_path)
+        result = call_program(*STUDIES, "dynamics", *runs, "--output", tmp_path / name, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert (tmp_path / name).stat().st_size > 10_000
     rows = [line.split("  ")[0] for line in result.stdout.splitlines()]
     assert rows[2:4] == ["no clipping", "AutoClip"]
-    result = run_program(*STUDIES, "dynamics", make_run(), make_run(), "--output", tmp_path / "x.png", cwd=tmp_path)
+    result = call_program(*STUDIES, "dynamics", make_run(), make_run(), "--output", tmp_path / "x.png", cwd=tmp_path)
     assert result.returncode == 1 and "train with trainer.dynamics_steps=20" in result.stderr

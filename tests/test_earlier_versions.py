@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, run_program
+from conftest import ROOT, TINY, call_program
 from omegaconf import OmegaConf
 
 from separation.app.assembly import build
@@ -92,14 +92,14 @@ def test_an_old_run_evaluates_separates_and_resumes(make_run, speech_folder, tmp
     settings = old_settings()
     settings["data"]["root"], settings["run_dir"] = str(speech_folder), str(run)
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
-    result = run_program("evaluate.py", f"run={run}", "output=again", cwd=tmp_path)
+    result = call_program("evaluate.py", f"run={run}", "output=again", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "again/scores.csv").read_bytes() == (make_run() / "scores.csv").read_bytes()
-    result = run_program("separate.py", f"run={run}", f"input={speech_folder}/anna/0.wav", cwd=tmp_path)
+    result = call_program("separate.py", f"run={run}", f"input={speech_folder}/anna/0.wav", cwd=tmp_path)
     assert result.returncode == 0 and len(list((tmp_path / "separated").iterdir())) == 2, result.stderr
     common = ["data=folder", f"data.root={speech_folder}", f"run_dir={run}", *TINY, "trainer.resume=true"]
-    result = run_program("train.py", *common, "trainer.max_steps=5", cwd=tmp_path)
+    result = call_program("train.py", *common, "trainer.max_steps=5", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert len((run / "steps.csv").read_text().splitlines()) == 6
-    result = run_program("train.py", *common, "trainer.max_steps=7", "loss_scale=2.0", cwd=tmp_path)
+    result = call_program("train.py", *common, "trainer.max_steps=7", "loss_scale=2.0", cwd=tmp_path)
     assert result.returncode == 1 and "loss_scale=2.0 (it was 1.0): not as in the run" in result.stderr

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import ROOT, STUDIES, TINY, run_program
+from conftest import ROOT, STUDIES, TINY, call_program
 
 from separation.app.assembly import build
 from separation.app.settings import run_config
@@ -72,13 +72,14 @@ def test_a_full_disk_ends_training_with_a_sentence_and_it_can_be_resumed(small_d
         f"run_dir={small_disk}/run",
     ]
     arguments += [*TINY, "trainer.checkpoint_steps=1", "evaluation.num_audio=0", "logger=csv"]
-    result = run_program("train.py", *arguments, "trainer.max_steps=100000", cwd=tmp_path)
+    (small_disk / "other").write_bytes(bytes(300_000))  # what is left fills sooner
+    result = call_program("train.py", *arguments, "trainer.max_steps=100000", cwd=tmp_path)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "can't be written" in result.stderr and "MB are free on its disk" in result.stderr
     step = checkpoint.load(small_disk / "run/checkpoints/last.pt", CPU)["progress"]["step"]
     assert step > 10
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
-    result = run_program("train.py", *arguments, f"trainer.max_steps={step + 2}", "trainer.resume=true", cwd=tmp_path)
+    result = call_program("train.py", *arguments, f"trainer.max_steps={step + 2}", "trainer.resume=true", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
 
 
@@ -102,7 +103,7 @@ def test_a_read_only_folder_is_named(small_disk, speech_folder, tmp_path):
     for place in ("run_dir=new", "run_dir=old", "data.store=new"):
         key, name = place.split("=")
         store = f"{tmp_path}/{name}" if key == "run_dir" else f"{small_disk}/new"
-        result = run_program("train.py", *arguments, f"data.store={store}", f"{key}={small_disk}/{name}", cwd=tmp_path)
+        result = call_program("train.py", *arguments, f"data.store={store}", f"{key}={small_disk}/{name}", cwd=tmp_path)
         assert result.returncode == 1 and "Traceback" not in result.stderr
         assert f"{small_disk}" in result.stderr and "Read-only file system" in result.stderr
         assert "make room" not in result.stderr
@@ -136,7 +137,7 @@ def test_a_malicious_pickle_is_refused(program, make_run, speech_folder, tmp_pat
     if program == "train.py":
         common = ["data=folder", f"data.root={speech_folder}", *TINY, "trainer.max_steps=5"]
         arguments = [f"run_dir={run}", "trainer.resume=true", *common]
-    result = run_program(program, *arguments, cwd=tmp_path)
+    result = call_program(program, *arguments, cwd=tmp_path)
     assert (
         result.returncode == 1
         and "contains pickled objects, which a checkpoint never does; refusing to load it" in result.stderr
@@ -196,7 +197,7 @@ def test_links_lead_nowhere(make_run, tmp_path):
     shutil.rmtree(run / "audio")
     (tmp_path / "victim").mkdir()
     (run / "audio").symlink_to(tmp_path / "victim")
-    result = run_program("evaluate.py", f"run={run}", cwd=make_run().parent)
+    result = call_program("evaluate.py", f"run={run}", cwd=make_run().parent)
     assert result.returncode == 1 and "audio: is a link; a run writes into its own folder only" in result.stderr
     assert not list((tmp_path / "victim").iterdir())
 
@@ -204,15 +205,15 @@ def test_links_lead_nowhere(make_run, tmp_path):
 def test_tables_of_hostile_runs(make_run, tmp_path):
     run = shutil.copytree(make_run(), tmp_path / "run")
     (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("clip:", "clip: &a\n  x: *a\nb:", 1))
-    result = run_program(*STUDIES, "collect", run, tmp_path / "out.csv", cwd=tmp_path)
+    result = call_program(*STUDIES, "collect", run, tmp_path / "out.csv", cwd=tmp_path)
     assert result.returncode == 1 and "holds references" in result.stderr
     shutil.copy(make_run() / "config.yaml", run)
     (run / "epochs.csv").write_text("epoch,step\n")
-    result = run_program(*STUDIES, "collect", run, tmp_path / "out.csv", cwd=tmp_path)
+    result = call_program(*STUDIES, "collect", run, tmp_path / "out.csv", cwd=tmp_path)
     assert result.returncode == 1 and "its files are damaged" in result.stderr
     (run / "summary.json").unlink()
     os.mkfifo(run / "summary.json")
-    result = run_program(*STUDIES, "collect", run, tmp_path / "out.csv", cwd=tmp_path)
+    result = call_program(*STUDIES, "collect", run, tmp_path / "out.csv", cwd=tmp_path)
     assert result.returncode == 0 and "1 unfinished" in result.stdout
 
 
@@ -234,7 +235,7 @@ def test_a_strangers_run_writes_its_samples_only_where_the_user_says(make_run, t
     run = shutil.copytree(make_run(), tmp_path / "run")
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("store: null", f"store: {tmp_path}/elsewhere"))
-    result = run_program("evaluate.py", f"run={run}", cwd=tmp_path)
+    result = call_program("evaluate.py", f"run={run}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert not (tmp_path / "elsewhere").exists() and list((tmp_path / "home/separation/stores").glob("folder-*"))
 

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import soxr
 import torch
-from conftest import run_program, voice
+from conftest import call_program, voice
 from omegaconf import OmegaConf
 
 from separation.app.assembly import load_model
@@ -86,7 +86,7 @@ def test_a_mixture_read_as_printed_is_heard_at_the_level_of_training(level, make
 
 def test_the_script_prints_how_to_read_a_mixture(make_run, tmp_path):
     folder = RunFolder.open(make_run("model=mask_inference"))
-    result = run_program("scripts/export_nussl.py", f"run={folder.path}", "output=model.pth", cwd=tmp_path)
+    result = call_program("scripts/export_nussl.py", f"run={folder.path}", "output=model.pth", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == ["model.pth", "", *export(folder, tmp_path / "other.pth")]
 

@@ -4,7 +4,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from conftest import STUDIES, TINY, run_program
+from conftest import STUDIES, TINY, call_program
 
 from separation.errors import InputError
 from separation.studies.gains import Gains, collect_validation, load_validation
@@ -76,11 +76,11 @@ def test_from_run_folders_to_a_figure(make_run, tmp_path):
     assert len(rows) == 8  # four runs of two epochs
     assert not rows["command"].str.contains("/").any()  # nobody's folders
     assert (
-        run_program(*STUDIES, "collect", "--validation", tmp_path / "runs", tmp_path / "v.csv", cwd=tmp_path).returncode
+        call_program(*STUDIES, "collect", "--validation", tmp_path / "runs", tmp_path / "v.csv", cwd=tmp_path).returncode
         == 0
     )
     pd.testing.assert_frame_equal(load_validation([tmp_path / "v.csv"])[["step", "seed"]], rows[["step", "seed"]])
-    result = run_program(*STUDIES, "gains", tmp_path / "v.csv", "--output", tmp_path / "gains.svg", cwd=tmp_path)
+    result = call_program(*STUDIES, "gains", tmp_path / "v.csv", "--output", tmp_path / "gains.svg", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "<svg" in (tmp_path / "gains.svg").read_text()[:1000]
     assert "SI-SDR gain [dB]" in result.stdout

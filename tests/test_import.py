@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import run_program, voice
+from conftest import call_program, voice
 
 from separation.app.assembly import load_model
 from separation.app.nussl_export import export
@@ -83,7 +83,7 @@ def si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
 
 
 def run_import(file, *arguments: str):
-    return run_program("scripts/import_nussl.py", f"file={file}", "run_dir=run", *arguments, cwd=file.parent)
+    return call_program("scripts/import_nussl.py", f"file={file}", "run_dir=run", *arguments, cwd=file.parent)
 
 
 def test_a_pickle_is_opened_on_request_alone(tmp_path):
@@ -105,7 +105,7 @@ def test_evaluate_scores_it_as_nussl_does(speech_folder, tmp_path):
     data = ("data=folder", f"data.root={speech_folder}", "data.num_test=2", "mixing.rms=0.05")
     result = run_import(file, "allow_pickle=true", *data)
     assert (result.returncode, result.stdout) == (0, "run\n"), result.stderr
-    result = run_program("evaluate.py", "run=run", "num_audio=2", cwd=tmp_path)
+    result = call_program("evaluate.py", "run=run", "num_audio=2", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     with open(tmp_path / "run/scores.csv", newline="") as table:
         rows = list(csv.DictReader(table))

@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, run_program
+from conftest import ROOT, TINY, call_program
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from separation.app.literal_paths import literal, with_keys
@@ -103,17 +103,17 @@ def test_a_run_is_scored_whatever_its_folder_is_called(make_run, tmp_path):
     made = make_run()
     for name in ("clip=autoclip,seed=1", "läuft (2)"):
         (tmp_path / name).symlink_to(made)
-        result = run_program("evaluate.py", f"run={tmp_path / name}", f"output={tmp_path}/out {name}", cwd=tmp_path)
+        result = call_program("evaluate.py", f"run={tmp_path / name}", f"output={tmp_path}/out {name}", cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert (tmp_path / f"out {name}" / "scores.csv").is_file()
     recording = next((made / "audio").rglob("mixture.wav"))
     (tmp_path / "a, (1).wav").symlink_to(recording)
-    result = run_program("separate.py", tmp_path / "clip=autoclip,seed=1", tmp_path / "a, (1).wav", cwd=tmp_path)
+    result = call_program("separate.py", tmp_path / "clip=autoclip,seed=1", tmp_path / "a, (1).wav", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert {path.name for path in (tmp_path / "separated").iterdir()} == {f"a, (1)_source{n}.wav" for n in (1, 2)}
-    result = run_program("separate.py", made, "a.wav", "b.wav", cwd=tmp_path)
+    result = call_program("separate.py", made, "a.wav", "b.wav", cwd=tmp_path)
     assert result.returncode == 1 and "usage: python separate.py run=RUN_DIR input=FILE_OR_FOLDER" in result.stderr
-    result = run_program("evaluate.py", f"run={tmp_path}", cwd=tmp_path)
+    result = call_program("evaluate.py", f"run={tmp_path}", cwd=tmp_path)
     assert result.returncode == 1
     assert "holds 2 runs; give one of them:\n  clip=autoclip,seed=1\n  läuft (2)" in result.stderr
 

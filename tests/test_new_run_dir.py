@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import TINY, run_program
+from conftest import TINY, call_program
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -74,6 +74,6 @@ def test_a_folder_that_the_user_names_stays(overrides, tmp_path, monkeypatch):
 def test_hydra_asks_for_it(speech_folder, tmp_path):
     (tmp_path / "runs/noon").mkdir(parents=True)
     arguments = ["data=folder", f"data.root={speech_folder}", *TINY, "run_dir=runs/${now:noon}", "clip.p=101"]
-    run_program("train.py", "--multirun", *arguments, cwd=tmp_path)
+    call_program("train.py", "--multirun", *arguments, cwd=tmp_path)
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["noon", "noon-2"]
     assert "clip.p: expected a percentile" in (tmp_path / "runs/noon-2/errors.txt").read_text()

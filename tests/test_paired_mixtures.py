@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import STUDIES, TINY, run_program
+from conftest import STUDIES, TINY, call_program
 from test_gains import BASE
 
 from separation.errors import InputError
@@ -109,13 +109,13 @@ def test_from_run_folders_to_figures(make_run, tmp_path):
         for p in (10, 100):
             shutil.copytree(make_run(*TINY, f"seed={seed}", "clip=autoclip", f"clip.p={p}"), runs / f"p{p}_{seed}")
     table = tmp_path / "mixtures.csv"
-    result = run_program(*STUDIES, "collect", "--mixtures", runs, table, cwd=tmp_path)
+    result = call_program(*STUDIES, "collect", "--mixtures", runs, table, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "2 rows" not in result.stdout and str(tmp_path) not in table.read_text()
     [row] = collect_mixtures([runs / "p10_0"]).query("split == 'test'").to_dict("records")
     scored = pd.read_csv(runs / "p10_0/scores.csv").query("split == 'test'")
     assert json.loads(row["scores"]) == pytest.approx(scored.groupby("mixture")["si_sdr"].mean().tolist(), abs=6e-4)
     for name, source in {"mixtures": table, "rates": runs}.items():
-        result = run_program(*STUDIES, name, source, "--output", tmp_path / f"{name}.png", cwd=tmp_path)
+        result = call_program(*STUDIES, name, source, "--output", tmp_path / f"{name}.png", cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import run_program, voice
+from conftest import call_program, voice
 
 from separation.app import separate
 from separation.app.separate import Outputs, find_inputs
@@ -25,7 +25,7 @@ def names(folder: Path) -> list[str]:
 
 def test_separate_program(make_run, tmp_path):
     mixture = write_voices(tmp_path / "in/sub/talk.flac", rate=22050)
-    result = run_program("separate.py", f"run={make_run()}", "input=in", "output=out", cwd=tmp_path)
+    result = call_program("separate.py", f"run={make_run()}", "input=in", "output=out", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert names(tmp_path / "out") == ["sub/talk_source1.wav", "sub/talk_source2.wav"]
     assert result.stdout.splitlines() == ["out/sub/talk_source1.wav", "out/sub/talk_source2.wav"]
@@ -46,7 +46,7 @@ def test_a_batch_goes_on_past_bad_files_and_names_them(make_run, tmp_path):
     (tmp_path / "out/e_source1.wav").mkdir(parents=True)  # a folder in the way
     write_voices(tmp_path / "in/e.wav")
     arguments = [f"run={make_run()}", "input=in", "output=out", "overwrite=true", "format=flac16"]
-    result = run_program("separate.py", *arguments, cwd=tmp_path)
+    result = call_program("separate.py", *arguments, cwd=tmp_path)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     end = result.stderr[result.stderr.index("3 of 7 recordings weren't separated") :].splitlines()
     for line, words in zip(end[1:], ("b.wav: can't be read", "c.wav: ends early", "d.wav: holds NaN"), strict=True):
@@ -62,18 +62,18 @@ def test_nothing_is_overwritten_without_a_word(make_run, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/b_source2.wav").write_text("mine")
     arguments = ["separate.py", f"run={make_run()}", "input=in", "output=out"]
-    result = run_program(*arguments, cwd=tmp_path)
+    result = call_program(*arguments, cwd=tmp_path)
     assert result.returncode == 1
     assert "error: out/b_source2.wav: exists already; give overwrite=true, or another output" in result.stderr
     assert names(tmp_path / "out") == ["b_source2.wav"] and (tmp_path / "out/b_source2.wav").read_text() == "mine"
-    assert run_program(*arguments, "overwrite=true", cwd=tmp_path).returncode == 0
+    assert call_program(*arguments, "overwrite=true", cwd=tmp_path).returncode == 0
     assert len(names(tmp_path / "out")) == 4 and len(read(tmp_path / "out/b_source2.wav")[0]) == 12_000
 
 
 def test_clipping_is_told(make_run, tmp_path):
     soundfile.write(tmp_path / "loud.wav", 40 * voice(120, 1.5, 8000, 0), 8000, subtype="FLOAT")
     arguments = [f"run={make_run()}", "input=loud.wav", "output=out", "format=wav16"]
-    result = run_program("separate.py", *arguments, cwd=tmp_path)
+    result = call_program("separate.py", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     for number in (1, 2):
         count = (np.abs(read(tmp_path / f"out/loud_source{number}.wav")[0]) >= 1 - 2**-15).sum()
@@ -98,7 +98,7 @@ def test_clipping_is_told(make_run, tmp_path):
 def test_bad_inputs_end_with_a_sentence(arguments, words, make_run, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.wav").write_text("no audio")
-    result = run_program("separate.py", f"run={make_run()}", *arguments, cwd=tmp_path)
+    result = call_program("separate.py", f"run={make_run()}", *arguments, cwd=tmp_path)
     assert result.returncode in (1, 2) and words in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "separated").exists() or not names(tmp_path / "separated")
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import trees
-from conftest import ROOT, TINY, run_program
+from conftest import ROOT, TINY, call_program
 from hydra.errors import HydraException
 
 from separation.app.assembly import build_data
@@ -26,7 +26,7 @@ from separation.errors import InputError
     ],
 )
 def test_what_cannot_be_right_fails_before_a_store_is_built(tmp_path, speech_folder, override, message):
-    result = run_program(
+    result = call_program(
         "train.py",
         *("data=folder", f"data.root={speech_folder}", f"data.store={tmp_path}/store", f"run_dir={tmp_path}/run"),
         *TINY,
@@ -49,7 +49,7 @@ def test_what_cannot_be_right_fails_before_a_store_is_built(tmp_path, speech_fol
     ],
 )
 def test_an_unknown_key_says_what_may_be_meant(tmp_path, override, words):
-    result = run_program("train.py", override, cwd=tmp_path)
+    result = call_program("train.py", override, cwd=tmp_path)
     assert result.returncode == 2
     assert f"error: {override.partition('=')[0]}: there is no such setting" in result.stderr and words in result.stderr
 

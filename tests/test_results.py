@@ -2,7 +2,7 @@ import csv
 import json
 
 import pytest
-from conftest import STUDIES, run_program
+from conftest import STUDIES, call_program
 
 from separation.runs.summaries import find_runs, runs_table, score_table, table
 
@@ -49,7 +49,7 @@ def test_what_is_no_score_shows_as_a_dash(value):
 def test_results_are_collected_once(make_run, tmp_path):
     runs, output = [make_run(), make_run("model=whitened_kmeans", "clip=none")], tmp_path / "results.csv"
     for new in (2, 0):
-        result = run_program(*STUDIES, "collect", *runs, output, cwd=tmp_path)
+        result = call_program(*STUDIES, "collect", *runs, output, cwd=tmp_path)
         assert result.returncode == 0 and f"{new} new, {2 - new} kept, 0 unfinished" in result.stdout, result.stderr
     with open(output, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -60,5 +60,5 @@ def test_results_are_collected_once(make_run, tmp_path):
     summary = json.loads((runs[0] / "summary.json").read_text())
     assert float(rows[0]["si_sdr"]) == pytest.approx(summary["si_sdr"], abs=1e-4)
     assert "/" not in rows[0]["command"].replace("hydra/", "")
-    result = run_program(*STUDIES, "collect", tmp_path, output, cwd=tmp_path)
+    result = call_program(*STUDIES, "collect", tmp_path, output, cwd=tmp_path)
     assert result.returncode == 1 and "holds no runs" in result.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import scipy.stats
-from conftest import BLANK_RUN, ROOT, STUDIES, TINY, run_program
+from conftest import BLANK_RUN, ROOT, STUDIES, TINY, call_program
 
 from separation.errors import InputError
 from separation.studies.intervals import mean
@@ -133,13 +133,13 @@ def test_two_runs_of_a_cell_are_refused():
 def test_the_script_reads_tables_and_names_bad_ones(tmp_path):
     write_table(tmp_path / "a.csv", pd.DataFrame(papers()))
     pd.testing.assert_frame_equal(read_table(tmp_path / "a.csv"), pd.DataFrame(papers()), check_like=True)
-    result = run_program(*STUDIES, "table1", tmp_path / "a.csv", cwd=tmp_path)
+    result = call_program(*STUDIES, "table1", tmp_path / "a.csv", cwd=tmp_path)
     assert (
         result.returncode == 0
         and "p = 1 or 10 over p = 100, mean over the losses: 1.06 +- 0.00 dB, positive for 5 of 5" in result.stdout
     )
     (tmp_path / "b.csv").write_text("a,b\n1,2\n")
-    result = run_program(*STUDIES, "table1", tmp_path / "b.csv", cwd=tmp_path)
+    result = call_program(*STUDIES, "table1", tmp_path / "b.csv", cwd=tmp_path)
     assert result.returncode == 1 and "b.csv: expected the columns data, model" in result.stderr
 
 
@@ -164,5 +164,5 @@ def test_the_recipe_goes_on_where_it_was_killed(speech_folder, tmp_path):
     table = result.stdout[result.stdout.index("p    ") :]
     assert "missing" not in table and "mean over the losses" in table
     output = tmp_path / "table1.csv"
-    assert run_program(*STUDIES, "collect", tmp_path / "runs", output, cwd=tmp_path).returncode == 0
+    assert call_program(*STUDIES, "collect", tmp_path / "runs", output, cwd=tmp_path).returncode == 0
     assert len(read_table(output)) == 35

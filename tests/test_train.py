@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, run_program
+from conftest import ROOT, TINY, call_program
 
 from separation.data import audio
 from separation.runs import checkpoint
@@ -69,7 +69,7 @@ def test_evaluation_again_gives_the_same_scores_with_either_metric(make_run, tmp
     run = shutil.copytree(make_run("model=whitened_kmeans"), tmp_path / "run")
     before = json.loads((run / "summary.json").read_text())
     for metrics in ("torch", "museval"):
-        result = run_program("evaluate.py", f"run={run}", f"metrics={metrics}", "bss_eval=true", cwd=make_run().parent)
+        result = call_program("evaluate.py", f"run={run}", f"metrics={metrics}", "bss_eval=true", cwd=make_run().parent)
         assert result.returncode == 0, result.stderr
         after = json.loads((run / "summary.json").read_text())
         assert after["si_sdr"] == pytest.approx(before["si_sdr"], abs=1e-6)
@@ -87,9 +87,9 @@ def test_evaluation_takes_overrides_of_the_runs_settings(make_run, speech_folder
         "data.held_out=[anna,bert]",
     ]
     before = (run / "summary.json").read_bytes()
-    result = run_program("evaluate.py", *arguments, cwd=tmp_path)
+    result = call_program("evaluate.py", *arguments, cwd=tmp_path)
     assert result.returncode == 1 and "would be replaced; give output=FOLDER" in result.stderr
-    result = run_program("evaluate.py", *arguments, f"output={tmp_path}/scores", cwd=tmp_path)
+    result = call_program("evaluate.py", *arguments, f"output={tmp_path}/scores", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert (run / "summary.json").read_bytes() == before
     summary = json.loads((tmp_path / "scores/summary.json").read_text())
@@ -108,7 +108,7 @@ def test_a_finished_run_is_scored_anew_only_where_scores_would_change(make_run, 
         ("evaluation.bss_eval=true", True),
     ):
         (run / "scores.csv").write_text("old")
-        result = run_program("train.py", *common, override, cwd=run.parent)
+        result = call_program("train.py", *common, override, cwd=run.parent)
         assert result.returncode == 0, result.stderr
         assert ((run / "scores.csv").read_text() != "old") == is_anew
         summary = json.loads((run / "summary.json").read_text())
@@ -122,14 +122,14 @@ def test_a_finished_run_is_scored_anew_only_where_scores_would_change(make_run, 
 def test_oracles_are_scored_as_models_are(oracle, make_run, speech_folder, tmp_path):
     run = make_run()
     settings = ["data=folder", f"data.root={speech_folder}", "data.num_test=2", f"output={tmp_path}/scores"]
-    result = run_program("evaluate.py", f"oracle={oracle}", *settings, cwd=run.parent)
+    result = call_program("evaluate.py", f"oracle={oracle}", *settings, cwd=run.parent)
     assert result.returncode == 0, result.stderr
     summary = json.loads((tmp_path / "scores/summary.json").read_text())
     beside = json.loads((run / "summary.json").read_text())
     expected = beside["input_si_sdr"] if oracle == "mixture" else beside["oracle"][oracle]
     assert summary["si_sdr"] == pytest.approx(expected, abs=1e-6)
     assert len(list((tmp_path / "scores/audio/test").glob("*/estimate_1.wav"))) == 2
-    result = run_program("evaluate.py", "oracle=best", *settings, cwd=run.parent)
+    result = call_program("evaluate.py", "oracle=best", *settings, cwd=run.parent)
     assert "oracle=best: expected one of ideal_binary, ideal_ratio, wiener_like" in result.stderr
 
 
@@ -138,12 +138,12 @@ def test_a_chimera_separates_by_either_head(make_run, tmp_path):
     means = []
     for separator in ("masks", "kmeans"):
         output = tmp_path / separator
-        result = run_program("evaluate.py", f"run={run}", f"separator={separator}", f"output={output}", cwd=run.parent)
+        result = call_program("evaluate.py", f"run={run}", f"separator={separator}", f"output={output}", cwd=run.parent)
         assert result.returncode == 0, result.stderr
         means.append(json.loads((output / "summary.json").read_text())["si_sdr"])
     assert means[0] == json.loads((run / "summary.json").read_text())["si_sdr"] != means[1]
     for separator, output, status in (("kmeans", run, 1), ("masks", run, 0), ("masks", f"{run}/../{run.name}", 0)):
-        result = run_program("evaluate.py", f"run={run}", f"separator={separator}", f"output={output}", cwd=run.parent)
+        result = call_program("evaluate.py", f"run={run}", f"separator={separator}", f"output={output}", cwd=run.parent)
         assert result.returncode == status and ("would be replaced" in result.stderr) == status, result.stderr
         summary = json.loads((run / "summary.json").read_text())
         assert summary["provenance"]["command"].startswith("python train.py") and summary["si_sdr"] == means[0]
@@ -152,7 +152,7 @@ def test_a_chimera_separates_by_either_head(make_run, tmp_path):
         ("soft", "Could not find 'separator/soft'"),
     ):
         arguments = [f"run={make_run()}", f"separator={separator}", f"output={tmp_path}/other"]
-        result = run_program("evaluate.py", *arguments, cwd=run.parent)
+        result = call_program("evaluate.py", *arguments, cwd=run.parent)
         assert result.returncode in (1, 2) and message in result.stderr
 
 
@@ -177,7 +177,7 @@ def test_every_clipping_strategy_trains(speech_folder, tmp_path):
         ("groups", "clip=autoclip", "clip.groups=module,tensor", "clip.window=2"),
         ("optimizer", "clip=spam", "clip.second_moment=optimizer"),
     ):
-        result = run_program("train.py", *common, f"run_dir={run_dir}", *overrides, cwd=tmp_path)
+        result = call_program("train.py", *common, f"run_dir={run_dir}", *overrides, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
     steps = [read(path) for path in tmp_path.rglob("steps.csv")]
     assert len(steps) == len(names) + 3
@@ -187,7 +187,7 @@ def test_every_clipping_strategy_trains(speech_folder, tmp_path):
 
 def test_a_sweep_goes_on_after_a_failed_job(speech_folder, tmp_path):
     arguments = ["--multirun", "data=folder", f"data.root={speech_folder}", "run_dir=sweep", "clip.p=101,50,10", *TINY]
-    result = run_program("train.py", *arguments, cwd=tmp_path)
+    result = call_program("train.py", *arguments, cwd=tmp_path)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr + result.stdout
     assert "clip.p: expected a percentile in [0, 100], got 101" in result.stderr
@@ -218,7 +218,7 @@ def test_bad_settings_end_with_a_sentence(case, speech_folder, tmp_path):
     arguments, status, words = BAD_RUNS[case]
     (tmp_path / "file").touch()
     given = [] if "data=folder" in arguments else ["data=folder", f"data.root={speech_folder}"]
-    result = run_program("train.py", "run_dir=run", *given, *arguments, cwd=tmp_path)
+    result = call_program("train.py", "run_dir=run", *given, *arguments, cwd=tmp_path)
     assert result.returncode == status, result.stderr
     assert "Traceback" not in result.stderr and words in result.stderr
     assert not (tmp_path / "run" / "config.yaml").exists()
@@ -227,7 +227,7 @@ def test_bad_settings_end_with_a_sentence(case, speech_folder, tmp_path):
 def test_a_used_run_folder_is_refused(make_run, speech_folder):
     run = make_run()
     before = (run / "config.yaml").read_bytes()
-    result = run_program(
+    result = call_program(
         "train.py", "data=folder", f"data.root={speech_folder}", f"run_dir={run}", *TINY, cwd=run.parent
     )
     assert result.returncode == 1 and "holds a run already; trainer.resume=true goes on" in result.stderr
@@ -239,7 +239,7 @@ def test_damaged_runs_end_with_a_sentence(program, make_run, tmp_path):
     extra = [f"input={make_run()}/audio"] if program == "separate.py" else []
 
     def error(run) -> str:
-        result = run_program(program, f"run={run}", *extra, cwd=tmp_path)
+        result = call_program(program, f"run={run}", *extra, cwd=tmp_path)
         assert result.returncode in (1, 2) and "Traceback" not in result.stderr, result.stderr
         return result.stderr
 
@@ -260,7 +260,7 @@ def test_damaged_runs_end_with_a_sentence(program, make_run, tmp_path):
 
 def test_divergence_is_an_error_and_leaves_no_checkpoint(speech_folder, tmp_path):
     arguments = ["data=folder", f"data.root={speech_folder}", "run_dir=run", *TINY, "optimizer.lr=inf"]
-    result = run_program("train.py", *arguments, cwd=tmp_path)
+    result = call_program("train.py", *arguments, cwd=tmp_path)
     assert result.returncode == 1
     assert "optimizer.lr: training diverged in epoch 1" in result.stderr
     assert not list((tmp_path / "run").rglob("*.pt"))
@@ -269,7 +269,7 @@ def test_divergence_is_an_error_and_leaves_no_checkpoint(speech_folder, tmp_path
 @pytest.mark.parametrize("override", ["seed=5", "trainer.max_steps=0", "stft.hop_length=32", "data.sample_rate=16000"])
 def test_a_trained_run_takes_no_override_that_does_not_fit_it(override, make_run, tmp_path):
     before = (make_run() / "scores.csv").read_bytes()
-    result = run_program("evaluate.py", f"run={make_run()}", override, cwd=tmp_path)
+    result = call_program("evaluate.py", f"run={make_run()}", override, cwd=tmp_path)
     assert result.returncode == 1
     assert override.split("=")[0] in result.stderr
     assert (make_run() / "scores.csv").read_bytes() == before
@@ -279,7 +279,7 @@ def test_what_nobody_foresaw_is_a_sentence_too(make_run, tmp_path):
     run = shutil.copytree(make_run(), tmp_path / "run")
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("sample_rate: 8000", "sample_rate: abc"))
-    result = run_program("separate.py", f"run={run}", f"input={run}/audio", cwd=tmp_path)
+    result = call_program("separate.py", f"run={run}", f"input={run}/audio", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
     assert len(result.stderr.strip().splitlines()) == 1

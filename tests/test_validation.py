@@ -7,7 +7,7 @@ from statistics import fmean
 
 import pytest
 import trees
-from conftest import CPU, TINY, run_program
+from conftest import CPU, TINY, call_program
 
 from separation.app.assembly import build, build_data, build_parts, load_model
 from separation.app.settings import compose_config, run_config
@@ -45,7 +45,7 @@ def test_speakers_are_known_only_where_the_network_heard_them(make_run, speech_f
     assert score_table(summary["splits"]).split()[-4:] == ["mixtures", "2", "speakers", "known"]
     shutil.copytree(speech_folder / "anna", tmp_path / "others/anna")  # of another corpus nobody knows whose they are
     shutil.copytree(speech_folder / "bert", tmp_path / "others/bert")
-    result = run_program("evaluate.py", made, f"data.root={tmp_path}/others", "output=out", cwd=tmp_path)
+    result = call_program("evaluate.py", made, f"data.root={tmp_path}/others", "output=out", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split()[-2:] == ["mixtures", "2"] and "known" not in result.stdout
 

@@ -102,7 +102,8 @@ def _image(signal: Signal) -> Any:
 
     hop = max(1, signal.rate // 125)
     spectrum = Stft(window_length=4 * hop, hop_length=hop)(torch.from_numpy(signal.samples))
-    decibels = 20 * np.log10(spectrum.abs().numpy().T[::-1] + 1e-10)
+    magnitudes = np.nan_to_num(spectrum.abs().numpy().T[::-1])  # of a run that diverged there is nothing to see
+    decibels = 20 * np.log10(magnitudes + 1e-10)
     levels = np.clip(1 + (decibels - decibels.max()) / RANGE, 0, 1) * (COLORS - 1)
     image = Image.fromarray(levels.astype(np.uint8))
     image.putpalette((255 * matplotlib.colormaps["magma"](np.linspace(0, 1, COLORS))[:, :3]).astype(np.uint8).tobytes())
