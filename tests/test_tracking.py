@@ -104,9 +104,8 @@ def test_another_tracker_begins_anew_on_resume(tracked_run):
     with closing(Tracking(tracker, tracked_run)) as started:
         started.open(4)
         started.step(step_row(5))
-    assert [row.step for row in tracker.rows] == [5] and json.loads(tracked_run.folder.tracker.read_text())[
-        "identity"
-    ] == "new"
+    assert [row.step for row in tracker.rows] == [5]
+    assert json.loads(tracked_run.folder.tracker.read_text())["identity"] == "new"
 
 
 def test_rows_are_handed_over_in_batches(tracked_run):
