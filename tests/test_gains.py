@@ -75,10 +75,8 @@ def test_from_run_folders_to_a_figure(make_run, tmp_path):
     rows = collect_validation([tmp_path / "runs"])
     assert len(rows) == 8  # four runs of two epochs
     assert not rows["command"].str.contains("/").any()  # nobody's folders
-    assert (
-        call_program(*STUDIES, "collect", "--validation", tmp_path / "runs", tmp_path / "v.csv", cwd=tmp_path).returncode
-        == 0
-    )
+    result = call_program(*STUDIES, "collect", "--validation", tmp_path / "runs", tmp_path / "v.csv", cwd=tmp_path)
+    assert result.returncode == 0
     pd.testing.assert_frame_equal(load_validation([tmp_path / "v.csv"])[["step", "seed"]], rows[["step", "seed"]])
     result = call_program(*STUDIES, "gains", tmp_path / "v.csv", "--output", tmp_path / "gains.svg", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

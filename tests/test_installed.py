@@ -15,7 +15,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which both wheels are installed; built from copies, since a build writes into its source."""
     work = tmp_path_factory.mktemp("wheels")
     unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "tests")
-    for name in ("separation", "conf", "gradclip"):
+    for name in ("separation", "conf", "gradclip", "hydra_plugins"):
         shutil.copytree(ROOT / name, work / "source" / name, ignore=unwanted)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, work / "source")

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from separation.training.devices import Precision, allow_tf32, pick_device
 from separation.training.processes import Processes
 from separation.training.schedules import Schedule
 from separation.training.step import TrainingParts
+from separation.training.together.group import Member
 
 
 def build(config: DictConfig, key: str, **arguments: Any) -> Any:
@@ -113,6 +115,12 @@ def build_data(config: DictConfig, corpus: Corpus | None = None) -> Data:
     )
 
 
+def shared_data(member: Member, config: DictConfig) -> Data:
+    """As `build_data`, once for all runs of a group that train on the same mixtures."""
+    keys = [OmegaConf.to_yaml(config[key], resolve=True) for key in ("data", "mixing")]
+    return member.shared("".join([*keys, str(config.seed)]), partial(build_data, config))
+
+
 def build_loss(config: DictConfig) -> Loss:
     """The training loss, in the units that were asked for."""
     loss: Loss = build(config, "model.loss")
@@ -125,11 +133,13 @@ def build_parts(
     device: torch.device,
     processes: Processes,
     initialise: Callable[[torch.nn.Module], object] | None = None,
+    data: Callable[[DictConfig], Data] = build_data,
 ) -> TrainingParts:
     """What a training run holds, with the initial values of its seed.
 
     Args:
         initialise: gives the network others.
+        data: opens the corpus, last of all.
     """
     needed = processes.count * config.trainer.accumulate
     if needed > config.trainer.batch_size:
@@ -165,7 +175,7 @@ def build_parts(
         optimizer=optimizer,
         separator=separator,
         stft=stft,
-        data=build_data(config),
+        data=data(config),
         device=device,
         precision=Precision(config.trainer.precision, device),
         processes=processes,

@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 import tempfile
+import threading
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
@@ -205,8 +206,11 @@ def logging_level(level: int) -> Iterator[None]:
 
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """Inside, log messages are copied to a file."""
+    """Inside, log messages are copied to a file; those of other runs that train together with this one are not."""
     handler = logging.FileHandler(path, encoding="utf-8")
+    this = threading.get_ident()
+    if threading.current_thread() is not threading.main_thread():
+        handler.addFilter(lambda record: record.thread == this)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logging.getLogger().addHandler(handler)
     try:

@@ -4,8 +4,9 @@ processes: `torchrun --nproc-per-node=N train.py ...`."""
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from separation.app import command
-from separation.app.assembly import build, build_parts, set_threads
+from separation.app.assembly import build, build_data, build_parts, set_threads, shared_data
 from separation.app.evaluate import score_run
 from separation.app.initial_weights import InitialWeights
 from separation.app.literal_paths import literal
@@ -39,8 +40,8 @@ from separation.training.devices import local_device, pick_device
 from separation.training.interruption import Interrupted, Interruption
 from separation.training.processes import Processes, joined
 from separation.training.step import TrainingParts
+from separation.training.together.group import Member
 from separation.training.trackers.tracking import Tracking
-from separation.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def start_or_resume(overrides: Sequence[str]) -> Run:
     return start(config, Path(config.run_dir), hydra_config)
 
 
-def start(config: DictConfig, path: Path, hydra_config: HydraConf) -> Run:
+def start(config: DictConfig, path: Path, hydra_config: HydraConf, member: Member | None = None) -> Run:
     """Trains by settings that are newly composed; see `train`."""
     if config.resume is not None:
         raise InputError(
@@ -79,22 +80,29 @@ def start(config: DictConfig, path: Path, hydra_config: HydraConf) -> Run:
     check_targets(config, config.allow)
     check_model_keys(config)
     note_choices(config, hydra_config)
-    return train(config, path, hydra_config=hydra_config)
+    return train(config, path, hydra_config=hydra_config, member=member)
 
 
-def train(config: DictConfig, path: Path, changes: Sequence[str] = (), hydra_config: HydraConf | None = None) -> Run:
+def train(
+    config: DictConfig,
+    path: Path,
+    changes: Sequence[str] = (),
+    hydra_config: HydraConf | None = None,
+    member: Member | None = None,
+) -> Run:
     """Builds everything that the settings name, trains, and scores the best checkpoint.
 
     Args:
         path: the run folder's.
         changes: settings of the optimizer that may differ from those of the run that the folder holds.
         hydra_config: Hydra's own settings, which say whether it belongs to a sweep.
+        member: the run as one of a group that trains together.
     """
     if config.init_from is not None:
         config.init_from = str(user_path("init_from", config.init_from).absolute())  # saved: for any working directory
     set_threads(config)
     device = local_device(pick_device(config.device))
-    interruption = Interruption()
+    interruption = member.interruption if member else Interruption()
     try:
         with interruption.handled(), joined(device) as processes:
             [main_path, *_] = processes.gather(path)
@@ -102,7 +110,7 @@ def train(config: DictConfig, path: Path, changes: Sequence[str] = (), hydra_con
                 with suppress(OSError):
                     path.rmdir()  # Hydra made it, from a clock that went on since the main process looked
             with command.logging_level(logging.INFO if processes.is_main else logging.ERROR):
-                return _train(config, main_path, changes, hydra_config, device, processes, interruption)
+                return _train(config, main_path, changes, hydra_config, device, processes, interruption, member)
     except Interrupted as stop:
         stop.where += f"; go on with: {command.resuming(path, config)}"
         raise
@@ -116,6 +124,7 @@ def _train(
     device: torch.device,
     processes: Processes,
     interruption: Interruption,
+    member: Member | None,
 ) -> Run:
     """As `train`, in one of the processes."""
     if processes.is_main:
@@ -126,7 +135,8 @@ def _train(
     check_flag("report", config.report)
     begins = not (trainer.resume and RunFolder(path).last.is_file())
     initial = InitialWeights.of(config) if begins and config.init_from is not None else None
-    parts = build_parts(config, device, processes, initial.load_into if initial else None)
+    data = partial(shared_data, member) if member else build_data
+    parts = build_parts(config, device, processes, initial.load_into if initial else None, data)
     with ExitStack() as stack:
         folder, tracking = RunFolder(path), None
         if processes.is_main:
@@ -140,7 +150,7 @@ def _train(
             if changes:
                 change_optimizer(folder, config, changes, trainer, parts)
         processes.wait()
-        trained = _fit(trainer, parts, folder, config, interruption, tracking)
+        trained = _fit(partial(trainer.fit, parts, folder, interruption, tracking, member), parts, folder, config)
         summary = None if trained else load_summary(folder)
         processes.wait()  # until all have read it
         if summary is None or not summary.keys() >= {*settings.optional_columns}:
@@ -158,17 +168,10 @@ def _train(
         return Run(path, summary, float(checkpoint.load(folder.last, device)["progress"]["best_loss"]))
 
 
-def _fit(
-    trainer: Trainer,
-    parts: TrainingParts,
-    folder: RunFolder,
-    config: DictConfig,
-    interruption: Interruption,
-    tracking: Tracking | None,
-) -> bool:
+def _fit(fit: Callable[[], bool], parts: TrainingParts, folder: RunFolder, config: DictConfig) -> bool:
     """Trains; returns whether there was anything left to do. Of a run that was prolonged, saves the settings."""
     try:
-        trained = trainer.fit(parts, folder, interruption, tracking)
+        trained = fit()
     except Interrupted:
         if parts.processes.is_main:
             folder.save_config(config)

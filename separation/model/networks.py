@@ -34,6 +34,7 @@ from separation.errors import check_choice, check_count, check_number
 from separation.model.features import Mixture
 
 MASK_ACTIVATIONS = ("sigmoid", "softmax", "relu")
+HEADS = ("mask", "embedding")
 EMBEDDING_ACTIVATIONS = ("sigmoid", "tanh", "relu", "softmax")
 
 
@@ -64,7 +65,24 @@ class Network(nn.Module):
         magnitude = mixture.magnitude
         with self._packed(mixture.num_frames, magnitude.shape[1]):
             outputs = self.separation_model(mix_magnitude=magnitude.unsqueeze(-1))
-        return {name: outputs[name].squeeze(3) for name in ("mask", "embedding") if name in outputs}
+        return {name: outputs[name].squeeze(3) for name in HEADS if name in outputs}
+
+    @property
+    def blstm(self) -> nn.LSTM:
+        """The layers between `encode` and `decode`."""
+        layers: nn.LSTM = self.separation_model.layers["recurrent_stack"].rnn
+        return layers
+
+    def encode(self, mixture: Mixture) -> Tensor:
+        """What the BLSTM reads of mixtures without padding, shape (batch, frame, frequency)."""
+        layers = self.separation_model.layers
+        encoded: Tensor = layers["normalization"](layers["log_spectrogram"](mixture.magnitude.unsqueeze(-1)))
+        return encoded.squeeze(-1)
+
+    def decode(self, hidden: Tensor) -> dict[str, Tensor]:
+        """What the network returns where its BLSTM has returned this, shape (batch, frame, 2 hidden_size)."""
+        layers = self.separation_model.layers
+        return {name: layers[name](hidden).squeeze(3) for name in HEADS if name in layers}
 
     @contextmanager
     def _packed(self, num_frames: Tensor | None, total: int) -> Iterator[None]:
@@ -80,8 +98,7 @@ class Network(nn.Module):
         def unpack(_: nn.Module, __: Any, output: tuple[Any, Any]) -> tuple[Tensor, Any]:
             return pad_packed_sequence(output[0], batch_first=True, total_length=total)[0], output[1]
 
-        rnn = self.separation_model.layers["recurrent_stack"].rnn
-        hooks = rnn.register_forward_pre_hook(pack), rnn.register_forward_hook(unpack)
+        hooks = self.blstm.register_forward_pre_hook(pack), self.blstm.register_forward_hook(unpack)
         try:
             yield
         finally:

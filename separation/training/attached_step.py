@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gradclip import ClipResult
 from separation.data.mixtures import Batch
-from separation.training.step import TrainingParts, backward, nonfinite_as_input_error, restore_buffers
+from separation.training.step import TrainingParts, backward, begin, nonfinite_as_input_error, restore_buffers
 
 
 def needs_attachment(parts: TrainingParts) -> bool:
@@ -31,10 +31,12 @@ class AttachedStep:
 
     def __call__(self, batch: Batch) -> tuple[Tensor, ClipResult]:
         """As `train_step`."""
+        buffers = begin(self.parts)
+        return self.finish(backward(self.parts, batch, self.weight, self.parts.precision.scaler.scale), buffers)
+
+    def finish(self, loss: Tensor, buffers: list[Tensor]) -> tuple[Tensor, ClipResult]:
+        """As the other `finish`."""
         parts, scaler, optimizer = self.parts, self.parts.precision.scaler, self.parts.optimizer
-        buffers = [buffer.clone() for buffer in parts.network.buffers()]
-        optimizer.zero_grad()
-        loss = backward(parts, batch, self.weight, scaler.scale)
         if scaler.is_enabled() and not getattr(optimizer, "_step_supports_amp_scaling", False):
             scaler.unscale_(optimizer)
         self.attachment.result = None

@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -40,10 +41,19 @@ class Precision:
 
     def __call__(self, network: nn.Module, mixture: Mixture) -> dict[str, Tensor]:
         """The network's outputs in float32."""
-        with computing_in(self.dtype, network, self.device):
+        with self.inside(network):
             outputs = network(mixture)
+        return self.checked(outputs, mixture)
+
+    def inside(self, network: nn.Module) -> AbstractContextManager[None]:
+        """Inside, the network computes in this format."""
+        return computing_in(self.dtype, network, self.device)
+
+    @staticmethod
+    def checked(outputs: dict[str, Tensor], mixture: Mixture) -> dict[str, Tensor]:
+        """A network's outputs, in float32 at least, if they are some."""
         check_outputs(outputs, mixture)
-        return {name: output.float() for name, output in outputs.items()}
+        return {name: output.to(torch.promote_types(output.dtype, torch.float32)) for name, output in outputs.items()}
 
 
 def allow_tf32(allowed: bool) -> None:

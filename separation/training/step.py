@@ -58,9 +58,22 @@ def train_step(parts: TrainingParts, batch: Batch, weight: float = 1.0) -> tuple
     Returns:
         The loss, times the weight, without its graph; and what clipping did.
     """
-    buffers = [buffer.clone() for buffer in parts.network.buffers()]
+    buffers = begin(parts)
+    return finish(parts, backward(parts, batch, weight), buffers)
+
+
+def begin(parts: TrainingParts) -> list[Tensor]:
+    """What comes before a step's loss; returns the network's buffers as they are."""
     parts.optimizer.zero_grad()
-    loss = backward(parts, batch, weight)
+    return [buffer.clone() for buffer in parts.network.buffers()]
+
+
+def finish(parts: TrainingParts, loss: Tensor, buffers: list[Tensor]) -> tuple[Tensor, ClipResult]:
+    """What comes after a step's gradients: clipping and the optimizer's step. Returns what `train_step` does.
+
+    Args:
+        buffers: from before the step.
+    """
     parts.clipper.observe_loss(loss)
     with nonfinite_as_input_error(loss):
         clip = parts.clipper.clip_(parts.network.named_parameters())  # the paper's Algorithm 1

@@ -28,6 +28,7 @@ from separation.training.interruption import Interrupted, Interruption
 from separation.training.recorder import Recorder
 from separation.training.resume import averaged_state, capture, restore
 from separation.training.step import TrainingParts, on_host, train_step
+from separation.training.together.group import Member
 from separation.training.trackers.tracking import Tracking
 from separation.training.validation import Validation
 
@@ -112,10 +113,15 @@ class Trainer:
         return epoch, int(min(self.max_steps or math.inf, (self.max_epochs or math.inf) * epoch))
 
     def fit(
-        self, parts: TrainingParts, folder: RunFolder, interruption: Interruption, tracking: Tracking | None = None
+        self,
+        parts: TrainingParts,
+        folder: RunFolder,
+        interruption: Interruption,
+        tracking: Tracking | None = None,
+        member: Member | None = None,
     ) -> bool:
         """Trains; writes `steps.csv`, `epochs.csv` and checkpoints to the run folder, and what the main process's
-        tracker, if it has one, keeps.
+        tracker, if it has one, keeps. A member of a group takes its steps with the others.
 
         Returns:
             Whether there was anything left to do.
@@ -127,7 +133,7 @@ class Trainer:
         if self.store_on_device:
             parts.data.train.store.to_device(parts.device)
         progress = restore(parts, folder.last) if self.resume and folder.last.is_file() else Progress()
-        run = _Run(self, parts, folder, progress)
+        run = _Run(self, parts, folder, progress, member)
         if progress.validated >= run.total or run.has_stopped_early():
             return False
         run.reopen_epoch()
@@ -145,7 +151,9 @@ class Trainer:
 class _Run:
     """One call of `Trainer.fit`."""
 
-    def __init__(self, settings: Trainer, parts: TrainingParts, folder: RunFolder, progress: Progress) -> None:
+    def __init__(
+        self, settings: Trainer, parts: TrainingParts, folder: RunFolder, progress: Progress, member: Member | None
+    ) -> None:
         self.settings = settings
         self.parts = parts
         self.folder = folder
@@ -156,7 +164,9 @@ class _Run:
         self.validation = Validation(parts, settings.batch_size, self.num_samples, settings.num_scored)
         weight = parts.processes.mean_weight(settings.batch_size)
         self.take: Callable[[Batch], tuple[Tensor, ClipResult]] = partial(train_step, parts, weight=weight)
-        if settings.cuda_graph:
+        if member is not None:
+            self.take = member.steps_of(parts)
+        elif settings.cuda_graph:
             self.take = GraphedStep(parts, weight)
         elif needs_attachment(parts):
             self.take = AttachedStep(parts, weight)

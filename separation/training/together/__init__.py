@@ -1,0 +1,1 @@
+"""Several runs whose steps are taken as one."""
