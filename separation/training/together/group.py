@@ -12,6 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+import torch
+
 from separation.data.mixtures import Batch, Data
 from separation.errors import InputError
 from separation.training.cuda_graph import Graphed, make_capturable
@@ -113,8 +115,10 @@ class Group:
     def take(self, number: int, seat: Seat, batch: Batch) -> Taken:
         """A run's step, when all take theirs."""
         self._asking[number] = (seat, batch)
+        random = torch.get_rng_state()  # the run's own, of its seed, which its checkpoints hold
         self._step_if_all_ask()
         self._turn.wait_for(lambda: number in self._taken)
+        torch.set_rng_state(random)
         taken = self._taken.pop(number)
         if isinstance(taken, Exception):
             raise taken
