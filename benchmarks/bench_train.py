@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from benchmark import alternating, seconds, settings, write_results
+from omegaconf import DictConfig
 from torch import nn
 
 from separation.app.assembly import build, set_threads
@@ -37,6 +38,28 @@ GPU_VARIANTS = {
 }
 
 
+def parts_on_noise(config: DictConfig, seed: int = 0) -> tuple[TrainingParts, Batch]:
+    """What a run holds, and a batch of noise for it instead of a corpus."""
+    device = pick_device(config.device)
+    torch.manual_seed(seed)
+    network: nn.Module = build(config, "model.network").to(device)
+    stft = build(config, "stft")
+    num_samples = stft.num_samples(config.trainer.excerpt_frames)
+    sources = 0.05 * torch.randn(config.trainer.batch_size, config.mixing.num_sources, num_samples)
+    parts = TrainingParts(
+        network=network,
+        loss=build(config, "model.loss"),
+        separator=build(config, "model.separator"),
+        clipper=build(config, "clip"),
+        optimizer=build(config, "optimizer", params=network.parameters()),
+        stft=stft,
+        data=None,  # type: ignore[arg-type]
+        device=device,
+        precision=Precision(config.trainer.precision, device),
+    )
+    return parts, Batch(sources.to(device), torch.full((len(sources),), num_samples), ())
+
+
 class Step:
     """A model's training step, and its network's, on a batch of noise."""
 
@@ -44,28 +67,10 @@ class Step:
         config = compose_config("config", [*overrides, f"model={model}"])
         set_threads(config)
         self.config = config
-        self.device = pick_device(config.device)
-        torch.manual_seed(0)
-        self.network: nn.Module = build(config, "model.network").to(self.device)
-        stft = build(config, "stft")
-        num_samples = stft.num_samples(config.trainer.excerpt_frames)
-        sources = 0.05 * torch.randn(config.trainer.batch_size, config.mixing.num_sources, num_samples)
-        sources = sources.to(self.device)
-        self.batch = Batch(sources, torch.full((len(sources),), num_samples), ())
-        self.mixture = features(sources, stft).mixture
+        self.parts, self.batch = parts_on_noise(config)
+        self.device, self.network = self.parts.device, self.parts.network
+        self.mixture = features(self.batch.sources, self.parts.stft).mixture
         self.plain = build(config, "optimizer", params=self.network.parameters())
-        optimizer = build(config, "optimizer", params=self.network.parameters())
-        self.parts = TrainingParts(
-            network=self.network,
-            loss=build(config, "model.loss"),
-            separator=build(config, "model.separator"),
-            clipper=build(config, "clip"),
-            optimizer=optimizer,
-            stft=stft,
-            data=None,  # type: ignore[arg-type]
-            device=self.device,
-            precision=Precision(config.trainer.precision, self.device),
-        )
         self.take: Callable[[Batch], Any] = lambda batch: train_step(self.parts, batch)
         if config.trainer.cuda_graph:
             self.take = GraphedStep(self.parts, 1.0)

@@ -1,5 +1,5 @@
 """What training will cost, before it starts: `python benchmarks/estimate.py experiment=paper data=fsdd [threads=1]
-[models=[mask_inference,chimera]] [runs=21] [workers=2] [output=FILE.json]`.
+[models=[mask_inference,chimera]] [runs=21] [workers=2] [together=true] [output=FILE.json]`.
 
 Measures a training step, a validation batch and the evaluation of some mixtures, each for some seconds and on noise
 instead of a corpus, which needn't be there; and multiplies. Prints steps, seconds a step, time, memory and disk of one
@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from bench_train import Step
 from benchmark import seconds, settings, write_results
+from together import Group
 
 from separation.app.assembly import build
 from separation.app.command import entry_point
+from separation.app.together import num_fitting
 from separation.data.drawn_mixtures import DrawnMixtures
 from separation.data.utterances import Utterance
-from separation.errors import InputError, check_count, check_number
+from separation.errors import InputError, check_count, check_flag, check_number
 from separation.evaluation.evaluator import Evaluator, ModelEstimator
 from separation.model.networks import num_parameters
 from separation.runs.summaries import table
@@ -78,15 +80,28 @@ def evaluator(step: Step, mixture_seconds: float) -> tuple[Evaluator, DrawnMixtu
     return Evaluator(estimator, step.parts.stft, build(config, "evaluation")), mixtures
 
 
-def measure(model: str, overrides: list[str], duration: float, mixture_seconds: float) -> dict[str, Any]:
-    """One run of a model: counts, seconds, bytes; in a process of its own, whose memory is the run's."""
+def measure(
+    model: str, overrides: list[str], duration: float, mixture_seconds: float, together: int | None
+) -> dict[str, Any]:
+    """One run of a model: counts, seconds, bytes; in a process of its own, whose memory is the run's.
+
+    Args:
+        together: so many runs are to train as one, or in groups where they don't fit; None: each alone.
+    """
     step = Step(model, overrides)
     config, trainer = step.config, build(step.config, "trainer")
     for key in ("num_train", "num_valid", "num_test"):
         if config.data[key] is None:
             raise InputError(f"data.{key}=null: nobody knows how many the corpus lists; give their number")
     steps_per_epoch, total = trainer.num_steps(config.data.num_train)
-    step_time = median_seconds(step.whole, step, duration)
+    size = 1
+    if together is None:
+        step_time = median_seconds(step.whole, step, duration)
+    else:
+        size = min(together, num_fitting(config))
+        group = Group(size, [*overrides, f"model={model}"])
+        kind = "stacked" if step.device.type == "cuda" else "one after another"  # as the launcher does
+        step_time = median_seconds(group.kinds[kind], step, duration) / size
     valid_time = median_seconds(lambda: validation_batch(step), step, duration / 5)
     step.network.eval()
     scorer, mixtures = evaluator(step, mixture_seconds)
@@ -102,6 +117,7 @@ def measure(model: str, overrides: list[str], duration: float, mixture_seconds: 
         "parameters": num_parameters(step.network),
         "batch": f"{config.trainer.batch_size} x {config.trainer.excerpt_frames} frames",
         "steps": total,
+        "runs_as_one": size,
         "seconds_a_step": step_time,
         "training_seconds": training,
         "validation_seconds": validation,
@@ -127,6 +143,7 @@ def results_text(results: dict[str, dict[str, Any]], runs: int, workers: int) ->
             model,
             f"{row['parameters'] / 1e6:.2f}",
             row["batch"],
+            f"{row['runs_as_one']}",
             f"{row['steps']:,}",
             f"{row['seconds_a_step']:.3f}",
             *(duration_text(row[f"{part}_seconds"]) for part in ("training", "validation", "evaluation", "total")),
@@ -135,7 +152,17 @@ def results_text(results: dict[str, dict[str, Any]], runs: int, workers: int) ->
         ]
         for model, row in results.items()
     ]
-    header = ["one run", "parameters [M]", "batch", "steps", "s a step", "training", "validation", "evaluation"]
+    header = [
+        "one run",
+        "parameters [M]",
+        "batch",
+        "as one",
+        "steps",
+        "s a step",
+        "training",
+        "validation",
+        "evaluation",
+    ]
     text = table([*header, "in all", "memory [MB]", "disk [MB]"], rows)
     count = runs * len(results)
     if count > 1:
@@ -157,10 +184,12 @@ def main() -> None:
     chosen = [argument.removeprefix("model=") for argument in overrides if argument.startswith("model=")]
     overrides = [argument for argument in overrides if not argument.startswith("model=")]
     models = program.models or chosen or ["mask_inference"]
+    check_flag("together", program.together)
+    together = program.runs if program.together else None
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as process:
         jobs = {
-            model: process.submit(measure, model, overrides, program.seconds, program.mixture_seconds)
+            model: process.submit(measure, model, overrides, program.seconds, program.mixture_seconds, together)
             for model in models
         }
         results = {model: job.result() for model, job in jobs.items()}

@@ -47,14 +47,16 @@ def test_a_training_step_beside_its_network(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_a_run_will_cost(tmp_path):
+@pytest.mark.parametrize("together", [False, True])
+def test_what_a_run_will_cost(together, tmp_path):
     output = tmp_path / "estimate.json"
     settings = ["models=[mask_inference,chimera]", "runs=3", "workers=2", "seconds=0.1", "mixture_seconds=0.5"]
+    settings += [f"together={together}"]
     result = run_program("benchmarks/estimate.py", *TINY, *settings, f"output={output}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "6 runs, 2 at once" in result.stdout
     row = json.loads(output.read_text())["chimera"]
-    assert row["steps"] == 3
+    assert (row["steps"], row["runs_as_one"]) == (3, 3 if together else 1)
     assert row["training_seconds"] == pytest.approx(3 * row["seconds_a_step"])
     parts = [row[f"{part}_seconds"] for part in ("training", "validation", "evaluation")]
     assert row["total_seconds"] == pytest.approx(sum(parts)) and min(parts) > 0
@@ -162,3 +164,14 @@ def test_ways_to_clip_singular_values(tmp_path):
         errors = {name: row["error"] for name, row in results[shape].items()}
         assert errors["spectral_clip"] < 1e-7 < errors["svd"] < 1e-5
         assert errors["newton_schulz"] < 1e-4 and errors["gram_float32"] < 1e-4
+
+
+@pytest.mark.slow
+def test_runs_that_train_as_one(tmp_path):
+    output = tmp_path / "together.json"
+    settings = [*TINY[:5], "threads=1", "counts=[1,3]", "steps=2", f"output={output}"]
+    result = run_program("benchmarks/together.py", *settings, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    row = json.loads(output.read_text())["3 runs"]
+    assert row["seconds_a_run_and_step"] == pytest.approx(row["stacked"] / 3)
+    assert row["times_faster"] == pytest.approx(3 * row["single"] / row["stacked"])
