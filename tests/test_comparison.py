@@ -304,6 +304,11 @@ def test_figures_show_every_strategy():
     assert [label.get_text() for label in differences.get_yticklabels()] == by_gain
     means = [line.get_xdata()[0] for line in differences.lines if line.get_marker() == "o"]
     assert means == pytest.approx([0.6, 0.5, 0.3, -1])
+    clipped = [item for item in rows() if item["clip"] != "none"]
+    [beside_autoclip] = strategies_figure(strategies(clipped)).axes
+    assert beside_autoclip.get_xlabel() == "test SI-SDR beside autoclip p=10 [dB]"
+    with pytest.raises(InputError, match="no runs with none or autoclip p=10, .*: add clip=none"):
+        strategies_figure(strategies([item for item in clipped if item["clip"] != "autoclip"]))
     windows = [
         {name: value for name, value in item.items() if name in ("model", "seed") or name.startswith("clip")}
         | {"step": step, "loss": loss, "clipped_fraction": 0.5}

@@ -45,13 +45,22 @@ def test_what_cannot_be_right_fails_before_a_store_is_built(tmp_path, speech_fol
         ("optimizer.learning_rate=1e-3", "did you mean optimizer.lr? optimizer has lr,"),
         ("trainer.max_step=5", "did you mean trainer.max_steps?"),
         ("sede=5", "did you mean seed?"),
-        ("clip.max_norm=5", "clip has p, window"),
+        (
+            "clip.max_norm=5",
+            "clip has p, window, groups, warmup, on_nonfinite; it is one of clip=error_feedback, fixed,",
+        ),
     ],
 )
 def test_an_unknown_key_says_what_may_be_meant(tmp_path, override, words):
     result = call_program("train.py", override, cwd=tmp_path)
     assert result.returncode == 2
     assert f"error: {override.partition('=')[0]}: there is no such setting" in result.stderr and words in result.stderr
+
+
+def test_a_path_that_a_space_has_cut_in_two(tmp_path):
+    result = call_program("train.py", "data=folder", "data.root=my", "folder", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "error: folder: is no setting, which has the form key=value; put quotes around" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["fsdd", "mini_librispeech", "librispeech", "vctk", "minilibrimix", "libri2mix"])

@@ -208,10 +208,12 @@ def test_tensorboard_plays_validation_mixtures(tracked_run):
     events = EventAccumulator(str(tracked_run.folder.tensorboard), {"images": 0, "audio": 0}).Reload()
     assert [event.step for event in events.Audio("valid_1/estimate_1")] == [10, 20]
     assert [event.step for event in events.Audio("valid_1/mixture")] == [10]  # it stays as it is
+    tags = events.Tags()
+    assert len(tags["audio"]) == len(tags["images"]) == 2 and not set(tags["audio"]) & set(tags["images"])
     heard, rate = soundfile.read(io.BytesIO(events.Audio("valid_1/estimate_1")[0].encoded_audio_string))
     assert rate == 8000 and len(heard) == 4 * 8000
     np.testing.assert_allclose(heard, samples[: len(heard)], atol=2**-15)
-    image = plt.imread(io.BytesIO(events.Images("valid_1/estimate_1")[0].encoded_image_string))
+    image = plt.imread(io.BytesIO(events.Images("valid_1/estimate_1_spectrogram")[0].encoded_image_string))
     assert image.shape[:2] == (129, 4 * 125 + 1)
     assert image[..., :3].sum(-1).mean(1).argmax() == 128 - 32  # bins of 31.25 Hz, the lowest below
 

@@ -1,11 +1,13 @@
 """Settings to objects: builds what the files under conf/ describe, and turns what goes wrong into sentences."""
 
 import inspect
+import logging
 import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import psutil
 import torch
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class, instantiate
@@ -28,6 +30,8 @@ from separation.training.processes import Processes
 from separation.training.schedules import Schedule
 from separation.training.step import TrainingParts
 from separation.training.together.group import Member
+
+log = logging.getLogger(__name__)
 
 
 def build(config: DictConfig, key: str, **arguments: Any) -> Any:
@@ -219,7 +223,14 @@ def load_model(folder: RunFolder, config: DictConfig, weights: str = "best") -> 
 
 
 def set_threads(config: DictConfig) -> None:
-    """Limits torch to `threads` CPU threads."""
+    """Limits torch to `threads` CPU threads; warns where none are given and other programs use the cores."""
     if config.threads is not None:
         check_count("threads", config.threads, maximum=1024)
         torch.set_num_threads(config.threads)
+        return
+    busy, count = psutil.getloadavg()[0], torch.get_num_threads()
+    if count > 1 and busy > count / 2:
+        log.warning(
+            "other programs use the CPU (load %.1f): where %d threads wait for each other, threads=1 may be far faster",
+            *(busy, count),
+        )

@@ -60,6 +60,11 @@ def sentence(error: BaseException) -> str:
             text += f" ({str(error.__cause__).strip().splitlines()[0]})"
         if any(words in text for words in ("no viable alternative", "mismatched input", "Lexer")):
             text += """; put quotes around a value with special characters, as in 'data.root="my folder"'"""
+        if word := re.match(r"Error parsing override '([^'=]*)' missing EQUAL", " ".join(text.split())):
+            text = (
+                f"{word[1]}: is no setting, which has the form key=value; put quotes around a value with spaces, as in"
+                """ 'data.root="my folder"' or "data.root=my folder\""""
+            )
         if "hydra/sweeper/optuna" in text or "INTERVAL_SWEEP" in text:
             text += """; hydra/sweeper=optuna takes intervals, and pip install ".[optuna]" installs it"""
     if isinstance(error, HydraException | OmegaConfBaseException):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from separation.app.assembly import set_threads
 from separation.app.command import entry_point, print_error, sentence
 from separation.app.model import Model, warn_of_doubts
 from separation.app.settings import arguments, compose_config
@@ -132,6 +133,7 @@ def separate() -> None:
     recordings, output = (user_path(key, program[key]) for key in ("input", "output"))
     check_choice("format", program.format, tuple(FORMATS))
     check_flag("overwrite", program.overwrite)
+    set_threads(program)
     inputs = find_inputs(recordings, output)
     check_writable("output", output)
     model = Model.of(program)

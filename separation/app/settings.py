@@ -118,11 +118,20 @@ def hinted(error: HydraException, name: str, folder: Path, typed: Sequence[str])
     keys = [str(name) for name in beside if not str(name).startswith("_")] if isinstance(beside, DictConfig) else []
     if not keys:
         return error
+    others = _choices_with(parent, key)
     meant = [name for name in keys if name == "".join(word[0] for word in key.split("_") if word)]
     meant = meant or difflib.get_close_matches(key, keys, n=1)
     question = f"did you mean {f'{parent}.' if parent else ''}{meant[0]}? " if meant else ""
     where = f"{parent} has" if parent else "there are"
-    return HydraException(f"{unknown[1]}: there is no such setting; {question}{where} {', '.join(keys)}")
+    elsewhere = f"; it is one of {parent}={', '.join(others)}" if others and not meant else ""
+    return HydraException(f"{unknown[1]}: there is no such setting; {question}{where} {', '.join(keys)}{elsewhere}")
+
+
+def _choices_with(group: str, key: str) -> list[str]:
+    """The choices of a group of conf/ that have a key."""
+    return sorted(
+        path.stem for path in (CONF / group).glob("*.yaml") if group and re.search(rf"^{key}:", path.read_text(), re.M)
+    )
 
 
 def check_model_keys(config: DictConfig) -> None:

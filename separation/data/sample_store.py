@@ -198,7 +198,7 @@ def _mention_others(folder: Path, corpus: Corpus) -> None:
     others = {place: list(place.glob(f"{corpus.name}-*/{SAMPLES}")) for place in (folder.parent, Path("cache"))}
     there = ", ".join(f"{len(stores)} in {place}" for place, stores in others.items() if stores)
     if there:
-        remark = "of other settings, files or versions; scripts/store.py removes them"
+        remark = "kept for other files, settings or versions (scripts/store.py lists and removes them)"
         log.info("Building the sample store %s: %s are %s", folder, there, remark)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from separation.errors import InputError
 from separation.studies.compare import METRICS, Comparison
 from separation.studies.comparing import AUTOCLIP, NONE, is_clipping
 from separation.studies.conditions import Conditions
@@ -136,9 +137,16 @@ def rates_figure(study: Rates) -> Figure:
     return figure
 
 
-def strategies_figure(study: Strategies, other: str = NONE) -> Figure:
-    """Every strategy's SI-SDR less another's with the same seed: the mean, its 95% interval, and each seed; the largest
-    difference above."""
+def strategies_figure(study: Strategies) -> Figure:
+    """Every strategy's SI-SDR less that without clipping (or AutoClip's, where all clip) with the same seed: the mean,
+    its 95% interval, and each seed; the largest difference above.
+
+    Raises:
+        InputError: the runs have neither.
+    """
+    other = next((name for name in (NONE, AUTOCLIP) if name in study.strategies), None)
+    if other is None:
+        raise InputError(f"no runs with {NONE} or {AUTOCLIP}, beside which the others are drawn: add clip=none")
     names = [name for name in by_effect(study, other) if name != other]
     size = (1.5 + 4 * len(study.models), 1.2 + 0.28 * len(names))
     figure, axes = plt.subplots(

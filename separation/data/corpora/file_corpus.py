@@ -167,5 +167,5 @@ def decode_all(
     if errors and on_error == "skip":
         log.warning("data.on_error=skip: %d of %d left out: %s", len(errors), len(items), named(errors))
     elif errors:
-        several = f"{len(errors)} of {len(items)} files can't be used (data.on_error=skip goes on without them): "
-        raise InputError((several if len(errors) > 1 else "") + named(errors))
+        count = "this file" if len(errors) == 1 else f"these {len(errors)} of {len(items)} files"
+        raise InputError(f"{named(errors)} (data.on_error=skip goes on without {count})")

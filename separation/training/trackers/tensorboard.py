@@ -72,7 +72,11 @@ class TensorBoard:
                 encoded_audio_string=_wav(signal),
                 content_type="audio/wav",
             )
-            values += [Summary.Value(tag=signal.tag, audio=audio), Summary.Value(tag=signal.tag, image=_image(signal))]
+            # Tags of their own: TensorBoard's fast loader takes all values of a tag for what its first one is.
+            values += [
+                Summary.Value(tag=signal.tag, audio=audio),
+                Summary.Value(tag=f"{signal.tag}_spectrogram", image=_image(signal)),
+            ]
         self._add(time.time(), step=step, summary=Summary(value=values))
 
     def finish(self, scores: Row) -> None:
