@@ -69,10 +69,10 @@ class Example:
 
     @property
     def heading(self) -> str:
-        """As in "test: the best mixture", of the first run."""
+        """As in "test: best mixture", of the first run."""
         which = next(iter(self.titles.values())).partition(":")[0]
         kind = f"{which} mixture" if which in WHICH else "mixture"
-        return f"{self.split}: {kind} {self.mixture}".removeprefix(": ")
+        return f"{self.split}: {kind}".removeprefix(": ")
 
     @property
     def num_signals(self) -> int:
@@ -183,9 +183,10 @@ def _read_signals(example: Example, runs: Sequence[ReportedRun], seconds: float)
     example.originals = [signal("Mixture", "", mixture)]
     for source, reference in references.items():
         example.originals.append(signal(f"Reference {source}", speakers.get(source, ("", ""))[1], reference))
+    spoken = any(speaker for _, speaker in speakers.values())
     for number, of_run in estimates.items():
         example.estimates[number] = [
-            signal(f"Estimate {source}", scores[number].get(source, ("", ""))[0], estimate)
+            signal(f"{'Voice' if spoken else 'Estimate'} {source}", scores[number].get(source, ("", ""))[0], estimate)
             for source, estimate in of_run.items()
         ]
 

@@ -3,24 +3,27 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 // Curves. Plotly's pseudo-HTML must not see names of folders.
-const names = data.names.map((name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;"));
+const escaped = (name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 const KINDS = {
-  faint: { mode: "lines", opacity: Math.max(0.06, 0.3 / names.length), line: { width: 1, dash: "solid" }, hoverinfo: "skip" },
+  faint: { mode: "lines", opacity: Math.max(0.06, 0.3 / data.looks.length), line: { width: 1, dash: "solid" }, hoverinfo: "skip" },
+  band: { mode: "lines", opacity: 0.18, line: { width: 0, dash: "solid" }, fill: "toself", hoverinfo: "skip" },
+  seed: { mode: "lines", opacity: 0.5, line: { width: 1 } },
   line: { mode: "lines", line: { width: 2 } },
   dotted: { mode: "lines", line: { width: 1.5, dash: "1px,3px" }, hoverinfo: "skip" },
   points: { mode: "lines+markers", line: { width: 2 }, marker: { size: 5 } },
   steps: { mode: "lines", line: { width: 2, shape: "hvh" } },
 };
-const boxes = [...document.querySelectorAll("input[data-run]")];
+const boxes = [...document.querySelectorAll("input[data-variant]")];
 
 function traces(chart) {
-  return chart.traces.map(({ run, kind, x, y }) => {
-    const look = data.looks[run];
+  return chart.traces.map(({ variant, name, kind, x, y }) => {
+    const look = data.looks[variant];
     const dash = look.dash ? look.dash.split(" ").map((length) => length + "px").join(",") : "solid";
     return {
-      ...KINDS[kind], x, y, name: names[run], showlegend: false,
-      visible: boxes.length === 0 || boxes[run].checked,
+      ...KINDS[kind], x, y, name: escaped(name), showlegend: false,
+      visible: boxes.length === 0 || boxes[variant].checked,
       line: { dash, ...KINDS[kind].line, color: style(look.color) },
+      fillcolor: style(look.color),
       hovertemplate: "%{fullData.name}<br>%{x}: %{y}<extra></extra>",
     };
   });
@@ -61,18 +64,20 @@ async function drawCharts() {
   // Each when it comes into view: of many runs all at once would hold up the page.
   const seen = new Set();
   const redraw = (number) => draw(elements[number], data.charts[number]);
+  function drawOnce(number) {
+    if (seen.has(number)) return;
+    seen.add(number);
+    redraw(number);
+  }
   const observer = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) {
-      const number = elements.indexOf(target);
-      if (isIntersecting && !seen.has(number)) {
-        seen.add(number);
-        redraw(number);
-      }
-    }
+    for (const { isIntersecting, target } of entries) if (isIntersecting) drawOnce(elements.indexOf(target));
   }, { rootMargin: "100px" });
   elements.forEach((element) => observer.observe(element));
+  addEventListener("beforeprint", () => elements.forEach((_, number) => drawOnce(number)));
   const redrawAll = () => seen.forEach(redraw);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
+  for (const query of ["(prefers-color-scheme: dark)", "print"]) { // paper is light
+    matchMedia(query).addEventListener("change", redrawAll);
+  }
   boxes.forEach((box) => box.addEventListener("change", redrawAll));
   document.querySelectorAll("button[data-draw]").forEach((button) => button.addEventListener("click", () => {
     boxes.forEach((box) => { box.checked = button.dataset.draw === "all"; });

@@ -13,15 +13,17 @@ from separation.errors import InputError
 from separation.report import tables
 from separation.report.curves import charts, splits
 from separation.report.examples import MOST_COMPARED, Example, fill, find_examples
-from separation.report.runs import ReportedRun, read_runs
+from separation.report.runs import ReportedRun, read_runs, variants
 from separation.runs.atomic_files import replacing
 from separation.studies.run_figures import DYNAMIC_RANGE_DB
 
 LARGEST_PAGE = 10_000_000
 """In bytes; what it holds otherwise is small, so recordings are shortened and left out to keep to it."""
 NUM_COLORS = 6
-"""That page.css has; further runs share them, and are dashed."""
+"""That page.css has; further variants share them, and are dashed."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "14 4", "4 2 1 2")
+MOST_OPEN = 2
+"""Runs of a mixture, and runs with mixtures of their own, that stand open; more lie folded below them."""
 
 
 def write_report(paths: Sequence[Path], output: Path) -> None:
@@ -52,17 +54,24 @@ def render(runs: Sequence[ReportedRun]) -> str:
     )
     template = environment.get_template("page.html")
     examples = find_examples(runs)
-    names = [run.name for run in runs]
+    kinds = variants(runs)
+    curves = charts(runs, kinds)
     content: dict[str, Any] = {
-        "title": f"Report of {names[0]}" if len(runs) == 1 else f"Report of {len(runs)} runs",
+        "title": f"Report of {runs[0].name}" if len(runs) == 1 else f"Report of {len(runs)} runs",
         "runs": runs,
-        "looks": looks(len(runs)),
+        "variants": kinds,
+        "variant_of": {run: number for number, kind in enumerate(kinds) for run in kind.numbers},
+        "looks": looks(len(kinds)),
         "headline": tables.headline(runs),
+        "never_clipped": tables.never_clipped(runs, kinds),
         "settings": tables.settings(runs),
         "shared_settings": tables.shared_settings(runs),
         "speakers": [table for split in splits(runs) if (table := tables.speakers(runs, split)).rows],
-        "charts": charts(runs),
+        "charts": [chart for chart in curves if not chart["single"]],
+        "single_values": [chart for chart in curves if chart["single"]],
         "most_compared": MOST_COMPARED,
+        "most_open": MOST_OPEN,
+        "has_bands": any(trace["kind"] == "band" for chart in curves for trace in chart["traces"]),
         "dynamic_range": DYNAMIC_RANGE_DB,
         "notes": notes(runs),
         "plotly": plotly(),
@@ -81,7 +90,7 @@ def plotly() -> str:
 
 
 def looks(count: int) -> list[dict[str, str]]:
-    """Each run's colour and dashes, the same everywhere on the page."""
+    """Each variant's colour and dashes, the same everywhere on the page."""
     return [
         {"color": f"--run-{number % NUM_COLORS}", "dash": DASHES[number // NUM_COLORS % len(DASHES)]}
         for number in range(count)

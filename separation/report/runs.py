@@ -15,7 +15,7 @@ from separation.errors import InputError
 from separation.runs.paths import printable
 from separation.runs.run_folder import RunFolder, short_names
 from separation.runs.summaries import load_summary
-from separation.studies.run_figures import read_columns
+from separation.studies.run_figures import read_columns, seeds_together
 from separation.studies.run_table import DAMAGE, all_runs, choices_and_settings, origin, read_log
 
 SCORE_COLUMNS = ("split", "mixture", "source", "speaker", "si_sdr", "si_sdr_improvement")
@@ -81,6 +81,26 @@ def read_runs(paths: Sequence[Path]) -> list[ReportedRun]:
     names = short_names([path.relative_to(root).as_posix() for path in folders])
     runs = [_read(printable(name), folder) for name, folder in zip(names, folders.values(), strict=True)]
     return sorted(runs, key=_rank)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Runs, by their numbers, that differ in the seed alone; or a single run."""
+
+    name: str
+    numbers: list[int]
+
+
+def variants(runs: Sequence[ReportedRun]) -> list[Variant]:
+    """All runs, those together whose names and settings differ in the seed alone; that of the first run first."""
+    found: list[Variant] = []
+    for name, numbers in seeds_together([run.name for run in runs]).items():
+        first, *others = ({**runs[number].settings, "seed": ""} for number in numbers)
+        if others and all(settings == first for settings in others):
+            found.append(Variant(name, numbers))
+        else:
+            found += [Variant(runs[number].name, [number]) for number in numbers]
+    return sorted(found, key=lambda variant: variant.numbers[0])
 
 
 def _rank(run: ReportedRun) -> float:

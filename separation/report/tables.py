@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from separation.report.curves import splits
-from separation.report.runs import ReportedRun
+from separation.report.runs import ReportedRun, Variant
 from separation.runs.summaries import decibels, familiarity
 
 MOST_SPEAKERS = 200
 """Rows of a table."""
+LEAST_DB = 0.05
+"""Of a mixture's SI-SDR, to be told from none."""
 
 
 class Table(NamedTuple):
@@ -26,13 +28,16 @@ class Table(NamedTuple):
 
 
 def headline(runs: Sequence[ReportedRun]) -> Table:
-    """Scores by split, best validation, steps and time: a row a run. A column that no run fills is left out."""
+    """Scores by split, best validation, steps and time: a row a run. A column that no run fills is left out, and so is
+    SI-SDR where it is its improvement, since the mixtures have 0 dB."""
     columns: dict[tuple[str, str], Callable[[ReportedRun], str]] = {}
     for split in splits(runs):
         kinds = {familiarity(run.splits[split]) for run in runs if split in run.splits} - {""}
         group = f"{split} ({kinds.pop()})" if len(kinds) == 1 else split
         columns[group, "SI-SDR improvement [dB]"] = partial(_score, split, "si_sdr_improvement")
-        columns[group, "SI-SDR [dB]"] = partial(_score, split, "si_sdr")
+        scores = [run.splits[split] for run in runs if split in run.splits]
+        if any(abs(each["si_sdr"] - each["si_sdr_improvement"]) >= LEAST_DB for each in scores):
+            columns[group, "SI-SDR [dB]"] = partial(_score, split, "si_sdr")
     columns["best validation", "SI-SDR [dB]"] = partial(_best, "valid/si_sdr", np.nanmax, "{:.2f}")
     columns["best validation", "loss"] = partial(_best, "valid/loss", np.nanmin, "{:.4g}")
     columns["training", "steps clipped"] = _clipped
@@ -42,6 +47,23 @@ def headline(runs: Sequence[ReportedRun]) -> Table:
     rows = {number: [cells[title][number] for title in shown] for number in range(len(runs))}
     counts = Counter(group for group, _ in shown)
     return Table("Runs", [title for _, title in shown], rows, list(counts.items()))
+
+
+def never_clipped(runs: Sequence[ReportedRun], variants: Sequence[Variant]) -> list[str]:
+    """A sentence on each variant that has a threshold which no step came to, with the range of its gradient norms."""
+    sentences = []
+    for variant in variants:
+        steps = [run.steps for run in (runs[number] for number in variant.numbers) if run.steps]
+        clipped = any((table.get("train/clip_coefficient", np.zeros(1)) < 1).any() for table in steps)
+        thresholds, norms = (
+            np.concatenate([np.empty(0), *(table[column] for table in steps)])
+            for column in ("train/clip_threshold", "train/grad_norm")
+        )
+        norms = norms[np.isfinite(norms)]
+        if np.isfinite(thresholds).any() and len(norms) and not clipped:
+            name = variant.name if len(variants) > 1 else f"clip={runs[0].settings.get('clip', '')}"
+            sentences.append(f"{name} never clipped: gradient norms were {norms.min():.1g} to {norms.max():.1g}.")
+    return sentences
 
 
 def settings(runs: Sequence[ReportedRun]) -> Table:

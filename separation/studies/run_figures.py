@@ -21,7 +21,7 @@ from separation.studies.drawing import line_style
 
 DYNAMIC_RANGE_DB = 60
 SMOOTHING_STEPS = 50
-SEED = re.compile(r"(?:^|[,_-])seed=?\d+")
+SEED = re.compile(r"(?:^|[,_/-])seed=?\d+")
 """In a run's name."""
 
 
@@ -83,8 +83,9 @@ def training_figure(folders: Sequence[RunFolder]) -> Figure:
         InputError: a run has no steps, or its table is damaged.
     """
     figure, (losses, norms) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
-    for number, (name, runs) in enumerate(_seeds_together(folders).items()):
-        tables = [_read_steps(run) for run in runs]
+    names = short_names([folder.path.name for folder in folders])
+    for number, (name, members) in enumerate(seeds_together(names).items()):
+        tables = [_read_steps(folders[member]) for member in members]
         style = line_style(number)
         _draw_runs(losses, [_smooth(table["train/loss"]) for table in tables], style, name)
         _draw_runs(norms, [_smooth(table["train/grad_norm"]) for table in tables], style)
@@ -105,11 +106,11 @@ def training_figure(folders: Sequence[RunFolder]) -> Figure:
     return figure
 
 
-def _seeds_together(folders: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
-    """Runs by their short names without seeds, numbers in their order."""
-    groups: dict[str, list[RunFolder]] = {}
-    for folder, name in zip(folders, short_names([folder.path.name for folder in folders]), strict=True):
-        groups.setdefault(SEED.sub("", name).strip(",_-"), []).append(folder)
+def seeds_together(names: Sequence[str]) -> dict[str, list[int]]:
+    """Which runs' names differ in the seed alone: their places by what is left, numbers in their order."""
+    groups: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        groups.setdefault(SEED.sub("", name).strip(",_/-"), []).append(place)
     ordered = sorted(groups, key=lambda name: re.sub(r"\d+", lambda digits: digits[0].zfill(20), name))
     counts = {name: f" ({len(groups[name])} seeds)" if len(groups[name]) > 1 else "" for name in ordered}
     return {f"{name}{counts[name]}".strip(): groups[name] for name in ordered}

@@ -48,6 +48,7 @@ def open_page(browser, report) -> Iterator:
         inside = (address, "data:", "blob:")
         page.on("request", lambda request: request.url.startswith(inside) or problems.append(request.url))
         page.goto(address)
+        page.evaluate("document.getElementById('curves').scrollIntoView()")
         page.wait_for_selector(".chart .main-svg")
         return page
 
@@ -81,6 +82,9 @@ def test_audio_plays_and_a_switch_keeps_the_position(open_page):
     assert left >= 0.6 and left - 0.05 < entered < SECONDS
     assert playing(page) == [3]
     assert [buttons.nth(i).get_attribute("aria-pressed") for i in (0, 3)] == ["false", "true"]
+    assert [[path.is_visible() for path in buttons.nth(i).locator("path").all()] for i in (0, 3)] == [
+        *([True, False], [False, True])  # play, pause
+    ]
     buttons.nth(3).click()
     until(page, "document.querySelectorAll('audio')[3].paused")
     slider = page.locator("input[type=range]").nth(0)
@@ -90,6 +94,7 @@ def test_audio_plays_and_a_switch_keeps_the_position(open_page):
     buttons.nth(1).click()
     until(page, "document.querySelectorAll('audio')[1].currentTime >= 1.5")
     assert slider.get_attribute("aria-valuetext").endswith("of 6.0 s")
+    page.locator("details.example > summary").nth(1).click()
     buttons.nth(7).click()  # seven signals a mixture
     until(page, "document.querySelectorAll('audio')[7].currentTime > 0")
     assert playing(page) == [7] and position(page, 7) < 1.5
@@ -103,7 +108,9 @@ def test_the_keyboard_alone_reaches_and_plays_everything(open_page):
         if page.evaluate("document.activeElement === document.body"):
             break
         seen.append(page.evaluate(FOCUSED))
-        if seen[-1] == f"Play estimate 2 of {HOSTILE}" and not playing(page):
+        if page.evaluate("document.activeElement.matches('details:not([open]) > summary')"):
+            page.keyboard.press("Enter")
+        if seen[-1] == f"Play voice 2 of {HOSTILE}" and not playing(page):
             page.keyboard.press("Enter")
             until(page, "[...document.querySelectorAll('audio')].some((audio) => audio.currentTime > 0)")
             assert playing(page) == [6]
@@ -111,7 +118,7 @@ def test_the_keyboard_alone_reaches_and_plays_everything(open_page):
     assert sum(text.startswith("Play ") for text in seen) == 3 * 7
     assert seen.count("Position in seconds") == 3 and seen.count(f"{HOSTILE}: draw its curves") == 1
     # Five charts with four buttons each; none sends anything away.
-    assert {*seen[seen.index("none") + 1 : seen.index("Position in seconds") - 1]} == CHART_BUTTONS
+    assert {*seen[seen.index("none") + 1 : seen.index("Speakers of test, a table")]} == CHART_BUTTONS
     labels = page.locator("button, input, [role=group], [role=region], nav").evaluate_all(
         "all => all.map((each) => each.getAttribute('aria-label') ?? each.textContent.trim())"
     )
@@ -129,6 +136,13 @@ def test_every_width_and_scheme(open_page, width, scheme):
         "light": ("rgb(255, 255, 255)", "rgb(27, 29, 34)"),
         "dark": ("rgb(22, 24, 29)", "rgb(232, 234, 238)"),
     }[scheme]
+    # Printing draws what nobody has scrolled to, and paper is light.
+    drawn = "[...document.querySelectorAll('.chart')].map((chart) => chart.querySelector('.main-svg') !== null)"
+    assert page.evaluate(drawn)[-1] is (width == 1280)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    until(page, f"{drawn}.every((each) => each)")
+    page.emulate_media(media="print")
+    until(page, "getComputedStyle(document.querySelector('.chart .xtick text')).fill === 'rgb(27, 29, 34)'")
 
 
 def test_a_changed_scheme_redraws_and_a_tick_takes_a_runs_curves_away(open_page):
@@ -148,6 +162,7 @@ def test_a_changed_scheme_redraws_and_a_tick_takes_a_runs_curves_away(open_page)
 def test_names_run_no_code_in_tables_and_charts(open_page):
     page = open_page()
     page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    assert page.locator(".legend label").all_inner_texts() == ["other", HOSTILE]
     chart = page.locator(".chart").nth(2)
     chart.scroll_into_view_if_needed()
     point = chart.locator(".scatterlayer .trace").nth(1).locator(".points path").first.bounding_box()
