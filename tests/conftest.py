@@ -26,7 +26,7 @@ from separation.app.settings import compose_config
 from separation.runs import checkpoint
 from separation.runs.run_folder import RunFolder
 from separation.studies.run_table import CHOICES, PROVENANCE, RESULTS, RUN_COLUMNS
-from separation.training.interruption import Interrupted, Interruption
+from separation.training.interruption import SIGNALS, Interrupted, Interruption
 from separation.training.processes import Processes
 from separation.training.step import TrainingParts
 from separation.training.trackers.tracker import TrackedRun
@@ -111,6 +111,7 @@ def _kept_state() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     environment = dict(os.environ)
+    on_signals = {number: signal.getsignal(number) for number in SIGNALS}
     root.handlers[:] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
@@ -121,6 +122,8 @@ def _kept_state() -> Iterator[None]:
         finally:
             root.handlers[:] = handlers
             root.setLevel(level)
+            for number, handler in on_signals.items():
+                signal.signal(number, handler)
             os.environ.clear()
             os.environ.update(environment)
             Singleton.set_state(hydra)

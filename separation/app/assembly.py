@@ -122,7 +122,8 @@ def build_data(config: DictConfig, corpus: Corpus | None = None) -> Data:
 def shared_data(member: Member, config: DictConfig) -> Data:
     """As `build_data`, once for all runs of a group that train on the same mixtures."""
     keys = [OmegaConf.to_yaml(config[key], resolve=True) for key in ("data", "mixing")]
-    return member.shared("".join([*keys, str(config.seed)]), partial(build_data, config))
+    keys += [str(config.seed), str(OmegaConf.select(config, "model.num_sources"))]
+    return member.shared(" ".join(keys), partial(build_data, config))
 
 
 def build_loss(config: DictConfig) -> Loss:

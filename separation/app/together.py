@@ -5,6 +5,7 @@ is the run folder that it would have had alone.
 """
 
 import logging
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from separation.app import command
 from separation.app.train import start
-from separation.errors import InputError, check_count, check_flag
+from separation.errors import check_count, check_flag
 from separation.training.devices import pick_device
 from separation.training.interruption import Interruption
 from separation.training.together.group import Group, Member
@@ -33,6 +34,10 @@ SHAPE = (
     *("trainer.batch_size", "trainer.excerpt_frames", "trainer.precision", "trainer.cuda_graph"),
 )
 """Settings that all runs of a group share."""
+HYDRAS_STATE = (lambda: HydraConfig.instance().cfg, lambda config: setattr(HydraConfig.instance(), "cfg", config))
+"""The settings that `${hydra:...}` means."""
+FILES_A_RUN, FILES_LEFT = 8, 50
+"""Open files: of a run, about, and of everything else."""
 USABLE = 0.8
 """Share of the free memory that groups take."""
 
@@ -85,7 +90,7 @@ class Together:
         """The jobs' numbers, those that train as one together."""
         shapes: dict[str, list[int]] = {}
         for number, config in enumerate(configs):
-            problem = why_alone(config)
+            problem = why_alone_or_wrong(config)
             if problem:
                 log.info("%s trains alone: %s", " ".join(config.hydra.overrides.task), problem)
             shapes.setdefault(f"alone {number}" if problem else shape(config), []).append(number)
@@ -104,9 +109,12 @@ class Together:
         stacked = device.type == "cuda" if self._stacked is None else self._stacked
         interruption = Interruption()
         with interruption.handled(), interruption.deferred(), command.logging_level(logging.INFO):
-            group = Group(stacked, configs[0].trainer.cuda_graph, interruption)
+            group = Group(stacked, configs[0].trainer.cuda_graph, interruption, [HYDRAS_STATE])
             returned = group.run([partial(self._run_member, config) for config in configs])
-            interruption.number = 0  # each run has heard of it, and the sweep by them
+            if interruption.number:  # the jobs that were to come end at once, then the sweep
+                stopped = Path(str(self._config.hydra.sweep.dir)) / command.STOPPED
+                stopped.write_text(str(interruption.number))
+                interruption.number = 0
         return returned
 
     def _run_member(self, config: DictConfig, member: Member) -> JobReturn:
@@ -137,7 +145,23 @@ def why_alone(config: DictConfig) -> str:
         return "trainer.precision=fp16 scales each run's loss; bf16 and tf32 don't"
     if config.trainer.accumulate != 1:
         return f"trainer.accumulate={config.trainer.accumulate}: a group's batches are processed whole"
+    if config.allow:
+        return f"allow={config.allow}: code of one's own may use what all runs of a process share, as random numbers"
     return ""
+
+
+def why_alone_or_wrong(config: DictConfig) -> str:
+    """As `why_alone`, of a job whose settings may be wrong: which ones, the run itself says."""
+    job = OmegaConf.select(config, "hydra.job", default={})
+    if job.get("chdir") or job.get("env_set"):
+        return "hydra.job.chdir and hydra.job.env_set hold for the whole process"
+    try:
+        problem = why_alone(config)
+        pick_device(config.device)
+        num_bytes(config)
+    except Exception:
+        return "a setting is wrong"
+    return problem
 
 
 def shape(config: DictConfig) -> str:
@@ -153,20 +177,11 @@ def shape(config: DictConfig) -> str:
 
 
 def num_fitting(config: DictConfig) -> int:
-    """How many runs the free memory of the device holds.
-
-    Raises:
-        InputError: not even one.
-    """
+    """How many runs the free memory of the device holds, and the limit of open files allows; one at least."""
     device = pick_device(config.device)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    count = int(USABLE * free / num_bytes(config))
-    if count == 0:
-        raise InputError(
-            f"trainer.batch_size={config.trainer.batch_size}: a run needs {num_bytes(config) / 1e9:.1f} GB, and"
-            f" {free / 1e9:.1f} GB are free; take a smaller one"
-        )
-    return count
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(1, min(int(USABLE * free / num_bytes(config)), (files - FILES_LEFT) // FILES_A_RUN))
 
 
 def num_bytes(config: DictConfig) -> int:

@@ -153,6 +153,8 @@ def _train(
         trained = _fit(partial(trainer.fit, parts, folder, interruption, tracking, member), parts, folder, config)
         summary = None if trained else load_summary(folder)
         processes.wait()  # until all have read it
+        if number := interruption.asked():
+            raise Interrupted(number, f", before {folder.path} was scored")
         if summary is None or not summary.keys() >= {*settings.optional_columns}:
             typed = ", then ".join([" ".join(["python train.py", *config.overrides]), *folder.read_changes()])
             summary = score_run(folder, config, parts.data, settings, folder.path, typed, processes)

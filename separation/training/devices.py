@@ -35,9 +35,14 @@ class Precision:
         self.dtype = PRECISIONS[check_choice("trainer.precision", name, tuple(PRECISIONS))]
         if name in GPU_ONLY and device.type == "cpu":
             raise InputError(f"trainer.precision={name}: needs a GPU; take bf16 or fp32 on a CPU")
-        allow_tf32(name == "tf32")
+        self.name = name
         self.device = device
+        self.apply()
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+
+    def apply(self) -> None:
+        """Sets what holds for the whole process."""
+        allow_tf32(self.name == "tf32")
 
     def __call__(self, network: nn.Module, mixture: Mixture) -> dict[str, Tensor]:
         """The network's outputs in float32."""

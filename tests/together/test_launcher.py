@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 
 from separation.app import together
 from separation.app.settings import compose_config
-from separation.errors import InputError
 from separation.training.together.shared_mixtures import SharedMixtures
 
 SWEEP = ["--multirun", "hydra.sweep.subdir=${hydra.job.num}", "data=folder", *TINY, "evaluation.metrics=torch"]
@@ -145,8 +144,27 @@ def test_as_many_runs_as_the_memory_holds(monkeypatch):
     monkeypatch.setattr(together.psutil, "virtual_memory", lambda: memory)
     assert together.num_fitting(config) == 3
     memory.available = size // 2
-    with pytest.raises(InputError, match=r"trainer.batch_size=4: a run needs 0.\d GB, and 0.\d GB are free"):
-        together.num_fitting(config)
+    assert together.num_fitting(config) == 1
+    memory.available = 1000 * size
+    monkeypatch.setattr(together.resource, "getrlimit", lambda _: (64, 64))
+    assert together.num_fitting(config) == (64 - 50) // 8
+
+
+@pytest.mark.parametrize("wrong", ["trainer.batch_size=2,x", "model.num_layers=1,two", "device=cpu,foo"])
+def test_wrong_settings_are_each_runs_own(wrong, alone, speech_folder, tmp_path):
+    result = sweep(speech_folder, tmp_path / "runs", wrong, "seed=0,1", "hydra/launcher=together")
+    assert result.returncode == 1
+    errors = (tmp_path / "runs/errors.txt").read_text().splitlines()
+    assert [line.partition(":")[0] for line in sorted(errors)] == ["2", "3"]
+    assert "2 runs train as one" in result.stdout and result.stdout.count("done") == 2
+
+
+def test_what_hydra_means_is_each_runs_own(speech_folder, tmp_path):
+    given = ["seed=0,1", "hydra/launcher=together", "+note=${hydra:job.num}"]
+    result = sweep(speech_folder, tmp_path / "runs", *given)
+    assert result.returncode == 0, result.stderr
+    for number in (0, 1):
+        assert f"note: {number}" in (tmp_path / f"runs/{number}/config.yaml").read_text()
 
 
 def test_readers_of_one_list_get_the_same_batches(make_parts):

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,6 +23,7 @@ from separation.training.together.joint_step import Seat, Taken, joint_step
 from separation.training.together.shared_mixtures import SharedMixtures
 
 Result = TypeVar("Result")
+State = tuple[Callable[[], Any], Callable[[Any], object]]
 
 
 class PassedOn(Interruption):
@@ -51,7 +52,13 @@ class Member:
         return self._group.shared(key, build)
 
     def steps_of(self, parts: TrainingParts) -> Callable[[Batch], Taken]:
-        """What takes this run's steps."""
+        """What takes this run's steps.
+
+        Raises:
+            InputError: they can't be captured, and are to be.
+        """
+        if self._group.graphed:
+            make_capturable(parts)
         return partial(self._group.take, self._number, Seat.of(parts))
 
 
@@ -61,19 +68,21 @@ class Group:
     Args:
         stacked: see `joint_step`.
         graphed: the joint step is a CUDA graph, captured anew where a run has left.
+        own: what of the process each run has for itself: how to get and to set it.
         interruption: the signals of all.
     """
 
-    def __init__(self, stacked: bool, graphed: bool, interruption: Interruption) -> None:
+    def __init__(self, stacked: bool, graphed: bool, interruption: Interruption, own: Sequence[State] = ()) -> None:
         self.interruption = interruption
         self._stacked = stacked
-        self._graphed = graphed
+        self.graphed = graphed
+        self._own = [(torch.get_rng_state, torch.set_rng_state), *own]
         self._graph: Graphed | None = None
         self._seated: list[Seat] = []
         self._turn = threading.Condition()  # whoever holds it works
         self._training: set[int] = set()
         self._asking: dict[int, tuple[Seat, Batch]] = {}
-        self._taken: dict[int, Taken | Exception] = {}
+        self._taken: dict[int, Taken | BaseException] = {}
         self._data: dict[str, Data] = {}
 
     def run(self, runs: Sequence[Callable[[Member], Result]]) -> list[Result]:
@@ -115,12 +124,13 @@ class Group:
     def take(self, number: int, seat: Seat, batch: Batch) -> Taken:
         """A run's step, when all take theirs."""
         self._asking[number] = (seat, batch)
-        random = torch.get_rng_state()  # the run's own, of its seed, which its checkpoints hold
+        own = [get() for get, _ in self._own]
         self._step_if_all_ask()
         self._turn.wait_for(lambda: number in self._taken)
-        torch.set_rng_state(random)
+        for (_, put), value in zip(self._own, own, strict=True):
+            put(value)
         taken = self._taken.pop(number)
-        if isinstance(taken, Exception):
+        if isinstance(taken, BaseException):
             raise taken
         return taken
 
@@ -129,21 +139,20 @@ class Group:
             return
         numbers = sorted(self._asking)
         seats, batches = zip(*(self._asking[number] for number in numbers), strict=True)
-        outcomes: Sequence[Taken | Exception]
+        outcomes: Sequence[Taken | BaseException]
         try:
             outcomes = self._joint_step(list(seats), batches)
-        except Exception as error:
+        except BaseException as error:  # whoever isn't told waits for ever
             outcomes = [error] * len(numbers)
         self._asking.clear()
         self._taken.update(zip(numbers, outcomes, strict=True))
         self._turn.notify_all()
 
     def _joint_step(self, seats: list[Seat], batches: Sequence[Batch]) -> Sequence[Taken | InputError]:
-        if not self._graphed:
+        seats[0].parts.precision.apply()  # a run that was scored meanwhile may have changed it
+        if not self.graphed:
             return joint_step(seats, batches, self._stacked)
         if self._graph is None or seats != self._seated:
-            for seat in seats:
-                make_capturable(seat.parts)
             self._seated = seats
             self._graph = Graphed([seat.parts for seat in seats], partial(joint_step, seats, stacked=self._stacked))
         return self._graph(batches)
