@@ -14,6 +14,7 @@ if (($#)); then
     python scripts/docs_audio.py "$example"
     exit
 fi
+python -m separation.studies gains $results/real_speech_validation.csv --output $figures/real_speech_gain.png
 python -m separation.studies table1 $results/table1_fsdd.csv --output $figures/table1_fsdd.png
 python -m separation.studies conditions $results/conditions_fsdd.csv --output $figures/conditions_fsdd.png
 python -m separation.studies strategies $results/clipping_fsdd.csv --output $figures/clipping_fsdd.png
