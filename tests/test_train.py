@@ -168,7 +168,14 @@ def test_every_model_trains_with_two_and_three_sources(model, num_sources, make_
 def test_every_clipping_strategy_trains(speech_folder, tmp_path):
     names = sorted(path.stem for path in (ROOT / "conf/clip").glob("*.yaml"))
     without_default = ("value", "error_feedback", "skip_above")
-    common = ["--multirun", "data=folder", f"data.root={speech_folder}", *TINY, "evaluation.metrics=torch"]
+    common = [
+        "--multirun",
+        "data=folder",
+        f"data.root={speech_folder}",
+        *TINY,
+        "evaluation.metrics=torch",
+        "logger=csv",
+    ]
     for run_dir, *overrides in (
         ("most", "clip=" + ",".join(name for name in names if name not in without_default)),
         ("value", "clip=value", "clip.max_value=1e-3"),

@@ -117,5 +117,5 @@ def test_every_working_directory_has_the_same_store(home, tmp_path, monkeypatch,
         open_store(corpus("cache", *noise(1)))  # as version 0.1 did by default
         folders.add(open_store(replace(corpus("cache", *noise(1)), store=None)).folder.parent)
     assert folders == {home / "separation/stores"} == {store_root(None)}
-    words = ": 1 in cache are of other settings, files or versions; scripts/store.py removes them"
+    words = ": 1 in cache are kept for other files, settings or versions (scripts/store.py lists and removes them)"
     assert caplog.text.count("Building the sample store") == caplog.text.count(words) == 1
