@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from bench_train import Step
 from benchmark import seconds, settings, write_results
-from together import Group
+from together import GroupOnNoise
 
 from separation.app.assembly import build
 from separation.app.command import entry_point
@@ -99,7 +99,7 @@ def measure(
         step_time = median_seconds(step.whole, step, duration)
     else:
         size = min(together, num_fitting(config))
-        group = Group(size, [*overrides, f"model={model}"])
+        group = GroupOnNoise(size, [*overrides, f"model={model}"])
         kind = "stacked" if step.device.type == "cuda" else "one after another"  # as the launcher does
         step_time = median_seconds(group.kinds[kind], step, duration) / size
     valid_time = median_seconds(lambda: validation_batch(step), step, duration / 5)

@@ -39,7 +39,7 @@ GPU_VARIANTS = {
 KINDS = ("single", "one after another", "stacked")
 
 
-class Group:
+class GroupOnNoise:
     """Runs of one shape, with a batch of noise that they share."""
 
     def __init__(self, count: int, overrides: Sequence[str]) -> None:
@@ -71,7 +71,7 @@ class Group:
 def measure(count: int, overrides: Sequence[str], steps: int) -> dict[str, Any]:
     """Medians of the steps of so many runs, in seconds, and the memory that they need."""
     gc.collect()
-    group = Group(count, overrides)
+    group = GroupOnNoise(count, overrides)
     if group.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(group.device)
     for step in group.kinds.values():  # graphs are captured, Adam makes its moments

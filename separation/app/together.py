@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -25,7 +24,7 @@ from separation.app.train import start
 from separation.errors import check_count, check_flag
 from separation.training.devices import pick_device
 from separation.training.interruption import Interruption
-from separation.training.together.group import Group, Member
+from separation.training.together.group import Group, Member, State
 
 log = logging.getLogger(__name__)
 NETWORKS = tuple(f"separation.model.networks.{name}" for name in ("mask_inference", "deep_clustering", "chimera"))
@@ -34,7 +33,10 @@ SHAPE = (
     *("trainer.batch_size", "trainer.excerpt_frames", "trainer.precision", "trainer.cuda_graph"),
 )
 """Settings that all runs of a group share."""
-HYDRAS_STATE = (lambda: HydraConfig.instance().cfg, lambda config: setattr(HydraConfig.instance(), "cfg", config))
+HYDRAS_STATE: State = (
+    lambda: HydraConfig.instance().cfg,
+    lambda config: setattr(HydraConfig.instance(), "cfg", config),
+)
 """The settings that `${hydra:...}` means."""
 FILES_A_RUN, FILES_LEFT = 8, 50
 """Open files: of a run, about, and of everything else."""
@@ -70,14 +72,15 @@ class Together:
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Runs the jobs and returns what they returned, in their order."""
         setup_globals()
-        before = Singleton.get_state()
+        get, put = HYDRAS_STATE
+        before = get()
         configure_log(self._config.hydra.job_logging, self._config.hydra.verbose)
         Path(str(self._config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         configs = [self._composed(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         returned: dict[int, JobReturn] = {}
         for numbers in self._groups(configs):
             returned |= zip(numbers, self._train([configs[number] for number in numbers]), strict=True)
-        Singleton.set_state(before)
+        put(before)
         return [returned[number] for number in range(len(configs))]
 
     def _composed(self, overrides: Sequence[str], number: int) -> DictConfig:

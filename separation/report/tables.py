@@ -56,7 +56,7 @@ def never_clipped(runs: Sequence[ReportedRun], variants: Sequence[Variant]) -> l
         steps = [run.steps for run in (runs[number] for number in variant.numbers) if run.steps]
         clipped = any((table.get("train/clip_coefficient", np.zeros(1)) < 1).any() for table in steps)
         thresholds, norms = (
-            np.concatenate([np.empty(0), *(table[column] for table in steps)])
+            np.concatenate([np.empty(0), *(table.get(column, np.empty(0)) for table in steps)])
             for column in ("train/clip_threshold", "train/grad_norm")
         )
         norms = norms[np.isfinite(norms)]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gradclip import ClipResult
 from separation.data.mixtures import Batch
-from separation.training.step import TrainingParts, backward, begin, nonfinite_as_input_error, restore_buffers
+from separation.training.step import Taken, TrainingParts, backward, begin, nonfinite_as_input_error, restore_buffers
 
 
 def needs_attachment(parts: TrainingParts) -> bool:
@@ -29,12 +29,12 @@ class AttachedStep:
         self.weight = weight
         self.attachment = parts.clipper.attach(parts.optimizer, parts.network.named_parameters())
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, ClipResult]:
+    def __call__(self, batch: Batch) -> Taken:
         """As `train_step`."""
         buffers = begin(self.parts)
         return self.finish(backward(self.parts, batch, self.weight, self.parts.precision.scaler.scale), buffers)
 
-    def finish(self, loss: Tensor, buffers: list[Tensor]) -> tuple[Tensor, ClipResult]:
+    def finish(self, loss: Tensor, buffers: list[Tensor]) -> Taken:
         """As the other `finish`."""
         parts, scaler, optimizer = self.parts, self.parts.precision.scaler, self.parts.optimizer
         if scaler.is_enabled() and not getattr(optimizer, "_step_supports_amp_scaling", False):

@@ -3,19 +3,16 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from gradclip import ClipResult
 from separation.data.mixtures import Batch
 from separation.errors import InputError
 from separation.model.networks import keep_weights_in_place
 from separation.training.attached_step import AttachedStep
-from separation.training.step import TrainingParts
+from separation.training.step import Taken, TrainingParts
 
 EAGER_STEPS = 3
 """Steps before the capture, in which cuDNN, the optimizer and the clipper make what they keep."""
-Taken = tuple[Tensor, ClipResult]
-"""What `train_step` returns."""
 
 
 class GraphedStep:

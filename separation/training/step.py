@@ -45,7 +45,11 @@ class TrainingParts:
     """The network with the moving average of its weights, if one is taken."""
 
 
-def train_step(parts: TrainingParts, batch: Batch, weight: float = 1.0) -> tuple[Tensor, ClipResult]:
+Taken = tuple[Tensor, ClipResult]
+"""What a step returns: the loss, without its graph, and what clipping did."""
+
+
+def train_step(parts: TrainingParts, batch: Batch, weight: float = 1.0) -> Taken:
     """One optimizer step.
 
     A step that is left out, as after a NaN, leaves nothing behind, in the normalisation's running statistics neither.
@@ -68,7 +72,7 @@ def begin(parts: TrainingParts) -> list[Tensor]:
     return [buffer.clone() for buffer in parts.network.buffers()]
 
 
-def finish(parts: TrainingParts, loss: Tensor, buffers: list[Tensor]) -> tuple[Tensor, ClipResult]:
+def finish(parts: TrainingParts, loss: Tensor, buffers: list[Tensor]) -> Taken:
     """What comes after a step's gradients: clipping and the optimizer's step. Returns what `train_step` does.
 
     Args:
@@ -129,7 +133,12 @@ def outputs(parts: TrainingParts, network: nn.Module, batch: Batch) -> tuple[dic
 
 def batch_loss(parts: TrainingParts, network: nn.Module, batch: Batch) -> Tensor:
     """The loss of one batch, a scalar."""
-    loss = parts.loss(*outputs(parts, network, batch))
+    return loss_of(parts, *outputs(parts, network, batch))
+
+
+def loss_of(parts: TrainingParts, outputs: dict[str, Tensor], feats: Features) -> Tensor:
+    """The loss of a network's outputs, a scalar."""
+    loss = parts.loss(outputs, feats)
     if loss.ndim:
         raise InputError(
             f"model.loss: returns a tensor of shape {tuple(loss.shape)}; expected a scalar, the batch's mean"

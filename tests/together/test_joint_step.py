@@ -35,7 +35,7 @@ def make_runs(make_parts):
 @pytest.mark.parametrize("stacked", [True, False])
 @pytest.mark.parametrize("model", PAPERS)
 def test_thirty_steps_are_those_of_the_runs_alone(model, stacked, make_runs):
-    """In float64, as rounding in float32 is enlarged by Adam from step to step, in any run."""
+    """In float64, where they can't be told apart."""
     alone, together = make_runs(model), make_runs(model)
     seats = [Seat.of(parts) for parts in together]
     drawn = [batches(parts, 30) for parts in alone]
@@ -49,17 +49,33 @@ def test_thirty_steps_are_those_of_the_runs_alone(model, stacked, make_runs):
         torch.testing.assert_close(parts.network.state_dict(), other.network.state_dict(), rtol=1e-8, atol=1e-10)
 
 
-def test_steps_in_float32_are_close(make_parts):
-    make = [["seed=0"], ["seed=1", "clip=none"], ["seed=2", "clip.p=50"]]
-    common = ("data.num_train=60", "optimizer.lr=1e-5")
-    alone, together = ([make_parts(*common, *each) for each in make] for _ in range(2))
+def numbers(taken) -> tuple[float, ...]:
+    loss, clip = taken
+    return loss.item(), clip.grad_norm, min(clip.threshold, 1e9)  # without clipping there is none
+
+
+@pytest.mark.parametrize("model", PAPERS)
+def test_in_float32_thirty_steps_differ_by_no_more_than_a_last_digit_makes(model, make_parts):
+    """At most 1e-4, or three times as much as where the weights begin with another last digit: L_WKM inverts a matrix,
+    which enlarges it."""
+    overrides = (["seed=0", "clip.p=10"], ["seed=1", "clip=none"], ["seed=2", "clip.p=50"])
+    alone, together, nudged = (
+        [make_parts(f"model={model}", "data.num_train=60", *each) for each in overrides] for _ in range(3)
+    )
+    with torch.no_grad():
+        for parts in nudged:
+            for parameter in parts.network.parameters():
+                parameter.mul_(1 + 2**-23)
     seats = [Seat.of(parts) for parts in together]
+    rows: list[list[list[tuple[float, ...]]]] = []
     for of_runs in zip(*(batches(parts, 30, torch.float32) for parts in alone), strict=True):
-        expected = [train_step(parts, batch) for parts, batch in zip(alone, of_runs, strict=True)]
-        for (loss, clip), (other, other_clip) in zip(joint_step(seats, of_runs, True), expected, strict=True):
-            assert loss.item() == pytest.approx(other.item(), rel=1e-4)
-            assert clip.grad_norm == pytest.approx(other_clip.grad_norm, rel=1e-4)
-            assert clip.threshold == pytest.approx(other_clip.threshold, rel=1e-4)
+        expected, others = ([*map(numbers, map(train_step, runs, of_runs))] for runs in (alone, nudged))
+        rows.append([expected, [numbers(taken) for taken in joint_step(seats, of_runs, True)], others])
+    expected, stacked, other = torch.tensor(rows, dtype=torch.float64).unbind(1)  # each (step, run, number)
+    largest = (stacked / expected - 1).abs().amax((0, 1))
+    assert (largest <= torch.clamp(3 * (other / expected - 1).abs().amax((0, 1)), min=1e-4)).all()
+    if model in ("mask_inference", "waveform", "deep_clustering"):
+        assert largest.max() < 1e-4
 
 
 def test_a_nan_in_one_run_leaves_the_others_as_they_are(make_runs):

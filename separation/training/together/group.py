@@ -18,8 +18,8 @@ from separation.data.mixtures import Batch, Data
 from separation.errors import InputError
 from separation.training.cuda_graph import Graphed, make_capturable
 from separation.training.interruption import Interruption
-from separation.training.step import TrainingParts
-from separation.training.together.joint_step import Seat, Taken, joint_step
+from separation.training.step import Taken, TrainingParts
+from separation.training.together.joint_step import Seat, joint_step
 from separation.training.together.shared_mixtures import SharedMixtures
 
 Result = TypeVar("Result")

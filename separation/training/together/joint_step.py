@@ -7,17 +7,13 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from gradclip import ClipResult
 from separation.data.mixtures import Batch
 from separation.errors import InputError
 from separation.model.features import Features, features
 from separation.model.networks import Network
 from separation.training.attached_step import AttachedStep, needs_attachment
-from separation.training.step import TrainingParts, begin, finish, finite_or_nan
+from separation.training.step import Taken, TrainingParts, begin, finish, finite_or_nan, loss_of
 from separation.training.together.stacked_blstm import stacked_blstm
-
-Taken = tuple[Tensor, ClipResult]
-"""What `train_step` returns."""
 
 
 class Seat(NamedTuple):
@@ -58,7 +54,7 @@ def joint_step(seats: Sequence[Seat], batches: Sequence[Batch], stacked: bool) -
     else:
         losses = []
         for seat, feat in zip(seats, of_runs, strict=True):
-            losses.append(seat.parts.loss(seat.parts.precision(seat.parts.network, feat.mixture), feat))
+            losses.append(loss_of(seat.parts, seat.parts.precision(seat.parts.network, feat.mixture), feat))
             finite_or_nan(losses[-1]).backward()
     taken: list[Taken | InputError] = []
     for seat, loss, before in zip(seats, losses, buffers, strict=True):
@@ -81,5 +77,5 @@ def _losses(seats: Sequence[Seat], of_runs: Sequence[Features]) -> list[Tensor]:
     for seat, network, feat, states in zip(seats, networks, of_runs, hidden, strict=True):
         with seat.parts.precision.inside(network):
             outputs = network.decode(states)
-        losses.append(seat.parts.loss(seat.parts.precision.checked(outputs, feat.mixture), feat))
+        losses.append(loss_of(seat.parts, seat.parts.precision.checked(outputs, feat.mixture), feat))
     return losses
