@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import TINY, run_program
+from conftest import ROOT, TINY, run_program
 
 
 @pytest.mark.slow
@@ -175,3 +175,15 @@ def test_runs_that_train_as_one(tmp_path):
     row = json.loads(output.read_text())["3 runs"]
     assert row["seconds_a_run_and_step"] == pytest.approx(row["stacked"] / 3)
     assert row["times_faster"] == pytest.approx(3 * row["single"] / row["stacked"])
+
+
+@pytest.mark.slow
+def test_checkouts_take_turns(speech_folder, tmp_path):
+    output = tmp_path / "turns.json"
+    settings = [f"checkout={ROOT}", "pairs=1", "data=folder", f"data.root={speech_folder}", *TINY, f"output={output}"]
+    result = run_program("benchmarks/compare_checkouts.py", *settings, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(output.read_text())
+    assert results["pairs"] == [[results["steps"], results["whole"]]] and results["whole"] == pytest.approx(1, abs=0.9)
+    result = run_program("benchmarks/compare_checkouts.py", "checkout=nowhere", cwd=tmp_path)
+    assert result.returncode == 1 and "checkout=nowhere: holds no train.py" in result.stderr
