@@ -18,6 +18,7 @@ from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from separation.app import command
 from separation.app.train import start
@@ -95,7 +96,7 @@ class Together:
         for number, config in enumerate(configs):
             problem = why_alone_or_wrong(config)
             if problem:
-                log.info("%s trains alone: %s", " ".join(config.hydra.overrides.task), problem)
+                announce("%s trains alone: %s", " ".join(config.hydra.overrides.task), problem)
             shapes.setdefault(f"alone {number}" if problem else shape(config), []).append(number)
         for numbers in shapes.values():
             size = len(numbers) if len(numbers) == 1 else self._max_runs or num_fitting(configs[numbers[0]])
@@ -107,7 +108,7 @@ class Together:
         """Runs the jobs of a group; what is in no other's shape, as any launcher does."""
         if len(configs) == 1:
             return [self._run(configs[0], self._task)]
-        log.info("%d runs train as one", len(configs))
+        announce("%d runs train as one", len(configs))
         device = pick_device(configs[0].device)
         stacked = device.type == "cuda" if self._stacked is None else self._stacked
         interruption = Interruption()
@@ -135,6 +136,12 @@ class Together:
             job_subdir_key="hydra.sweep.subdir",
             configure_logging=False,
         )
+
+
+def announce(text: str, *values: object) -> None:
+    """Logs a line, above the sweep's bar where there is one."""
+    with logging_redirect_tqdm():
+        log.info(text, *values)
 
 
 def why_alone(config: DictConfig) -> str:

@@ -30,7 +30,7 @@ MAY_CHANGE = (
 LONGEST_NAME = 180
 """In bytes, as file systems count; they allow 255. Of a run's overrides as its folder's name, without the checksum that
 keeps apart what was changed or cut."""
-CHECKSUM = re.compile(r"(?<=\w)-[0-9a-f]{8}$")
+CHECKSUM = re.compile(r"(?<=.)-[0-9a-f]{8}$")
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -39,8 +39,10 @@ def short_names(names: Sequence[str]) -> list[str]:
     overrides, ends = [], []
     for name in names:
         stem = CHECKSUM.sub("", name)
-        parts = re.split(r",(?=[\w.@/+~]+(?:=|$))", stem)
         was_cut = stem != name and len(os.path.basename(stem).encode()) > LONGEST_NAME - 4  # less half a character
+        if stem.endswith("=") and not was_cut:
+            stem = name  # a negative value
+        parts = re.split(r",(?=[\w.@/+~]+(?:=|$))", stem)
         ends.append(parts.pop() if was_cut else None)
         overrides.append(parts)
 

@@ -347,6 +347,11 @@ def test_names_are_what_differs():
     assert short_names([f"{cut}-12ab34cd", f"clip=a,{long},trainer.num_scored=10"]) == ["clip=aaa", "clip=a"]
     first, other = f"clip=aaa,{long},trainer.num_scored=1", f"clip=a,{long}00,trainer.num_scored"
     assert short_names([f"{first}-12ab34cd", f"{other}-00000000"]) == [f"clip=aaa,{long}", f"clip=a,{long}00"]
+    # Cut behind an equals sign, but a negative value is none.
+    shorter = "k=" + "0" * (180 - len("clip=a,k=,trainer.max_steps="))
+    cut, whole = f"clip=a,{shorter},trainer.max_steps=", f"clip=b,{shorter},trainer.max_steps=9"
+    assert short_names([f"{cut}-12ab34cd", whole]) == ["clip=a", "clip=b"]
+    assert short_names(["x=-12345678", "x=-2"]) == ["x=-12345678", "x=-2"]
     # Where only the checksum tells them apart, or nothing is left, names stay whole.
     assert short_names(["x=1-12ab34cd", "x=1-00000000"]) == ["x=1-12ab34cd", "x=1-00000000"]
     assert short_names(["runs-20260101", "runs-20260102"]) == ["runs-20260101", "runs-20260102"]
